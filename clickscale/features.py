@@ -8,6 +8,7 @@ from typing import Literal
 from clickscale.config import Config
 
 PADDING, UNKNOWN, FIRST = 0, 1, 2  # meaning of the lowest indices of every categorical feature
+POSITIVES = "positives"  # table of the events that statistics count in a log whose negatives were drawn
 
 
 def column_of(name: str) -> str:

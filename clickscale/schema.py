@@ -152,6 +152,9 @@ class Statistic(Config, frozen=True):
     then. ``lift`` is the mean of the label less the rate that its item had then, with ``prior`` more
     impressions at the rate of their item: high for a user who clicks items that others do not click.
     ``recency`` is the seconds since the newest of them whose label is 1, or ``window`` if there is none.
+    ``share`` is how many times as often as among all the last name of ``by`` occurs among the positives that
+    share the names before it; of one name, how many of a thousand positives share it.
+    In a log whose negatives were drawn, positives alone are counted, so rates and lifts say nothing there.
     SUAN's e_other ("its CTR of the last 3 days") is ``by=("item",), of="rate", window=259200``.
 
     Attributes:
@@ -162,19 +165,19 @@ class Statistic(Config, frozen=True):
             recency.
         label: label whose rate is computed; the first label if empty.
         window: seconds looked back; 0 is all time, which a recency cannot have.
-        prior: pseudo-impressions of the overall rate, or of no lift.
+        prior: pseudo-impressions of the overall rate or share, or of no lift.
     """
 
     name: str
     by: tuple[str, ...]
-    of: Literal["count", "rate", "lift", "recency"] = "rate"
+    of: Literal["count", "rate", "lift", "recency", "share"] = "rate"
     label: str = ""
     window: int = 0
     prior: float = 20.0
 
     def as_field(self) -> Field:
         """The context field that carries this statistic."""
-        wide = self.of in ("count", "recency")
+        wide = self.of in ("count", "recency", "share")
         return Field(name=self.name, kind="numeric", transform="log1p" if wide else "none")
 
 
@@ -230,7 +233,9 @@ def _is_zone(field: Field) -> bool:
     return field.kind == "numeric" or (field.values == 1 and field.vocabulary == "exact")
 
 
-def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Statistic, ...]:
+def usual_statistics(
+    category: str = "", *, returning: bool = True, drawn: bool = False
+) -> tuple[Statistic, ...]:
     """Statistics that a log declares by default.
 
     Args:
@@ -238,7 +243,10 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
         returning: whether users come back after days, which may need a kind of item again. Where they come
             once, as to rate their films in one sitting, rates of a day and of a week repeat those of all
             time, and models learn less well.
+        drawn: whether negatives were drawn, so that positives alone are counted.
     """
+    if drawn:
+        return _usual_of_positives(category, returning)
     found = [
         Statistic(name="item_rate", by=("item",)),
         Statistic(name="item_count", by=("item",), of="count"),
@@ -259,6 +267,31 @@ def usual_statistics(category: str = "", *, returning: bool = True) -> tuple[Sta
                 Statistic(name=f"user_{category}_rate_1d", by=both, window=86_400),
                 Statistic(name=f"user_{category}_rate_7d", by=both, window=7 * 86_400),
                 Statistic(name=f"user_{category}_recency", by=both, of="recency", window=30 * 86_400),
+            ]
+    return tuple(found)
+
+
+def _usual_of_positives(category: str, returning: bool) -> tuple[Statistic, ...]:
+    """Statistics that a log of positives declares by default."""
+    month = 30 * 86_400
+    found = [
+        Statistic(name="item_count", by=("item",), of="count"),
+        Statistic(name="item_share", by=("item",), of="share"),
+        Statistic(name="item_share_30d", by=("item",), of="share", window=month),
+        Statistic(name="item_share_365d", by=("item",), of="share", window=365 * 86_400),
+        Statistic(name="user_count", by=("user",), of="count"),
+        Statistic(name="after_item_share", by=(NEWEST + "item", "item"), of="share"),
+    ]
+    if category:
+        both = ("user", category)
+        found += [
+            Statistic(name=f"user_{category}_share", by=both, of="share"),
+            Statistic(name=f"user_{category}_count", by=both, of="count"),
+        ]
+        if returning:
+            found += [
+                Statistic(name=f"user_{category}_share_7d", by=both, of="share", window=7 * 86_400),
+                Statistic(name=f"user_{category}_recency", by=both, of="recency", window=month),
             ]
     return tuple(found)
 
@@ -431,6 +464,11 @@ class Schema(Config, frozen=True):
                     f"statistic {statistic.name!r}: window (now {statistic.window}) and prior (now "
                     f"{statistic.prior:g}) must be >= 0, the window at most {_LONGEST} seconds and the "
                     "prior finite"
+                )
+            if statistic.of in ("rate", "lift") and self.sampled_negatives:
+                problems.append(
+                    f"statistic {statistic.name!r}: of a log whose negatives are drawn positives alone are "
+                    f"counted, and a {statistic.of} of these says nothing; declare of = 'share' or 'count'"
                 )
             if statistic.of == "recency" and not statistic.window:
                 problems.append(

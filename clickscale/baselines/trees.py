@@ -8,6 +8,8 @@ level ``history`` (always)
       context field, by user x each of those fields, and by profile field x item;
     * lift: the user's earlier labels less the rates that their items had at those moments, over all time,
       7 days and 1 day, and by user x each field;
+    * instead of these two, where negatives were drawn, so that positives alone are counted: count and share
+      by the same keys, and the share of the item over 30 days (`clickscale.schema.Statistic`);
     * of the behaviors known before the moment: their number, the seconds since the newest, the oldest and the
       newest with the candidate's item, and the numbers that share its item or a value of one of its fields;
     * the fields themselves: numbers as they are, and single indices as categories (ids of users and items
@@ -30,12 +32,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from clickscale.config import Config
 from clickscale.data.dataset import Dataset
 from clickscale.data.features.counts_in_memory import counts_before, sums_before
-from clickscale.data.features.statistics import ImpressionLog, overall_rate, rate
+from clickscale.data.features.statistics import ImpressionLog, LogCounter, overall_rate, rate
 from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import with_facts
 from clickscale.evaluation.predictions import Predictions
@@ -46,6 +49,7 @@ Floats32 = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
 _DAY = 86_400
+_EVERY = 1 << 62  # rows in memory: all of them
 _CATEGORIES = 1000  # indices of a field with more values than this are not given to the trees as categories
 
 
@@ -285,7 +289,6 @@ def _every_feature(
     dataset: Dataset, rows: Integers, label: str, statistics: bool, prior: float
 ) -> Iterator[tuple[str, NDArray[Any], bool]]:
     """Yield (name, (n,) values, whether they are categories)."""
-    targets = _Targets(dataset, label, prior)
     attributes = [
         feature.name
         for feature in (*dataset.features.item[1:], *dataset.features.context)
@@ -298,19 +301,44 @@ def _every_feature(
         *((name,) for name in attributes),
         *((f, "item") for f in profile),
     ]
-    for by in (*of_user, *others):
-        means, counts = targets.rates(by)
-        yield f"rate({'*'.join(by)})", means[rows], False
-        yield f"count({'*'.join(by)})", counts[rows], False
-    for by in of_user:
-        yield f"lift({'*'.join(by)})", targets.lift(by)[rows], False
-    for days in (1, 7):
-        yield f"lift(user {days}d)", targets.lift(("user",), days * _DAY)[rows], False
+    counted = _positives if dataset.schema.sampled_negatives else _labels
+    for name, column in counted(dataset, of_user, others, label, prior):
+        yield name, column[rows], False
     for name in ("item", *(f.name for f in dataset.features.item[1:] if f.kind == "categorical")):
         yield f"behaviors(user*{name})", _behavior_counts(dataset, name, rows), False
     for name, column in _moments(dataset, rows):
         yield name, column, False
     yield from _fields(dataset, rows, statistics)
+
+
+_Keys = list[tuple[str, ...]]
+
+
+def _labels(
+    dataset: Dataset, of_user: _Keys, others: _Keys, label: str, prior: float
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield (name, (impressions,) values) of label rates, counts and lifts."""
+    targets = _Targets(dataset, label, prior)
+    for by in (*of_user, *others):
+        means, counts = targets.rates(by)
+        yield f"rate({'*'.join(by)})", means
+        yield f"count({'*'.join(by)})", counts
+    for by in of_user:
+        yield f"lift({'*'.join(by)})", targets.lift(by)
+    for days in (1, 7):
+        yield f"lift(user {days}d)", targets.lift(("user",), days * _DAY)
+
+
+def _positives(
+    dataset: Dataset, of_user: _Keys, others: _Keys, label: str, prior: float
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the counts and shares of a log of which positives alone are counted."""
+    counter = LogCounter(ImpressionLog(dataset.path, dataset.schema), _EVERY, dataset.path)
+    wanted = [Statistic(name="", by=by, of="count", label=label) for by in (*of_user, *others)]
+    wanted += [replace(each, of="share", prior=prior) for each in wanted if each.by != ("user",)]
+    wanted.append(Statistic(name="", by=("item",), of="share", label=label, window=30 * _DAY, prior=prior))
+    for statistic in wanted:
+        yield _title(statistic), np.concatenate([values for _, values in counter.column(statistic)])
 
 
 class _Targets:

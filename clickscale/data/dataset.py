@@ -14,7 +14,7 @@ from clickscale.data.portion import WHOLE, Portion
 from clickscale.data.source import PART, PARTS, Split
 from clickscale.data.split import Division, boundaries
 from clickscale.errors import DamagedError, DataError, unknown
-from clickscale.features import Feature, Features, categorical, column_of, numeric
+from clickscale.features import POSITIVES, Feature, Features, categorical, column_of, numeric
 from clickscale.files import check_samples, check_sizes, heal, verify
 from clickscale.schema import Schema
 
@@ -57,6 +57,8 @@ class Dataset:
 
     Attributes:
         users, behaviors, items, impressions: columns by name.
+        counted: columns of the events that statistics count: the impressions, or the positives of a log
+            whose negatives were drawn.
         split: rule of the parts; another split needs no new preparation.
         portion: share of the training part; what is left out of it belongs to no part.
     """
@@ -73,6 +75,7 @@ class Dataset:
         self.portion = portion
         self.users, self.behaviors = Columns(path / "users"), Columns(path / "behaviors")
         self.items, self.impressions = Columns(path / "items"), Columns(path / "impressions")
+        self.counted = Columns(path / POSITIVES) if self.schema.sampled_negatives else self.impressions
 
     @cached_property
     def encoder(self) -> Encoder:

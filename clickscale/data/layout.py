@@ -27,6 +27,10 @@
     impressions/part.npy         (impressions,) uint8: 0 train, 1 valid, 2 test, if the log names its parts
     impressions/field.NAME.npy   context fields and statistics
     impressions/label.NAME.npy   (impressions,) int8: 0, 1, or -1 for unknown
+    positives/...                in a log whose negatives were drawn, all its positives, also those without
+                                 fair negatives, with user, time, item, row, context fields and labels as of
+                                 impressions. Statistics count them
+    users/positives.npy          (users + 1,) int64: as for behaviors
     quarantine/TABLE.jsonl       the first rows of each reason for which rows of the table were not used
     summary.json                 size, rate and cold ids of each part (`clickscale.data.preparation.summary`)
     truth/...                    true click probabilities of a simulated world (`clickscale.world.truth`)

@@ -87,11 +87,11 @@ def _pieces(dataset: Dataset, moment: int, scratch: Path) -> Iterator[Any]:
     names = _RawKeys(dataset, log)
     for tally in tallies_of(dataset.schema).values():
         if tally.of == "newest":
-            yield from _newest_positives(log, tally, moment, names)
+            yield from _newest_positives(log.counted, tally, moment, names)
             continue
         worth = counter.surprises(labels[tally.label], tally.prior) if tally.of == "lift" else None
         sums = _Sums()
-        for part in _contributions(log, tally, worth, moment):
+        for part in _contributions(log.counted, tally, worth, moment):
             sums.add(part)
         key, time, due, count, total = sums.merged()
         for start in range(0, len(key), _PIECE):
@@ -129,7 +129,7 @@ def _newest_positives(
 
 
 def _contributions(log: ImpressionLog, tally: Tally, worth: Any, moment: int) -> Iterator[Ints]:
-    """Yield (5, n) key, time, due, count and sum of the impressions before the moment."""
+    """Yield (5, n) key, time, due, count and sum of the events before the moment."""
     outcome = log.label(tally.label) if tally.label else None
     step = max(1, _PIECE // log.slots(tally.by))
     for start in range(0, len(log), step):
@@ -138,7 +138,7 @@ def _contributions(log: ImpressionLog, tally: Tally, worth: Any, moment: int) ->
         if tally.window:
             counted &= time >= moment - tally.window
         if outcome is not None:
-            counted &= outcome[start : start + step] >= (1 if tally.of == "recency" else 0)
+            counted &= outcome[start : start + step] >= (1 if tally.positives else 0)
         rows = start + np.flatnonzero(counted)
         keys = log.keys(tally.by, rows)
         there = keys >= 0

@@ -2,20 +2,22 @@
 
 It is Parquet. Each row is a contribution to one count::
 
-    statistic    name of a statistic; ``overall:LABEL``, ``item:LABEL`` or ``newest:LABEL``, see below
+    statistic    name of a statistic; ``overall:LABEL``, ``item:LABEL``, ``share:...`` or ``newest:LABEL``
     key          JSON list of the raw values of ``by``, in order; null: unknown; a hashed field: its bucket
     time         second of the impressions; null if it no longer matters
     due          the contribution counts for moments after this one; null if it counts already
-    count        impressions (``of = "count"``), positives of a recency, else impressions whose label is known
-    sum          positives of a rate and of a recency; of a lift the sum of
-                 round(10000 * (label - rate of the item then))
+    count        impressions (``of = "count"``), positives of a recency or share, else impressions whose label
+                 is known. Where negatives were drawn, positives alone are counted, by a count, too
+    sum          positives of a rate, a recency, a share and of what counts positives alone; of a lift the sum
+                 of round(10000 * (label - rate of the item then))
 
 A statistic with a window sums, at time T, the rows of its key with ``due < T`` and ``T - window <= time``;
-without a window those with ``due < T``. ``due`` is ``time`` for a count, and ``time`` plus the delay of the
-label for all others. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by item over
-all time, for the rates of items in lifts. ``newest:LABEL`` has a row for the newest positive of each user,
-and for those that are not due, with user and item as key. `clickscale.data.features.statistics` says how a
-value follows from these sums.
+without a window those with ``due < T``. ``due`` is ``time`` for a count of impressions, and ``time`` plus the
+delay of the label for all others. ``overall:LABEL`` counts all known labels. ``item:LABEL`` counts them by
+item over all time, for the rates of items in lifts. ``share:LABEL:WINDOW:NAMES`` counts the positives that
+shares are compared with. ``newest:LABEL`` has a row for the newest positive of each user, and for those that
+are not due, with user and item as key. `clickscale.data.features.statistics` says how a value follows from
+these sums.
 
 The metadata key ``clickscale`` holds JSON: ``moment``, before which everything is counted, the statistics,
 the labels with their delays, and ``open``: impressions with a label that is neither known nor overdue.
@@ -33,7 +35,7 @@ import pyarrow.parquet as pq
 from clickscale.config import Config
 from clickscale.config_text import load_json, to_json
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.statistics import label_of_statistic
+from clickscale.data.features.statistics import counts_positives, label_of_statistic, share_counts
 from clickscale.errors import ConfigError, InputError
 from clickscale.features import FIRST, UNKNOWN
 from clickscale.files import replacing
@@ -92,7 +94,8 @@ class Tally:
 
     Attributes:
         label: label whose outcomes are counted; empty for impressions.
-        of: ``count``, ``rate``, ``lift``, ``recency``, or ``newest``: items of newest positives.
+        of: that of the statistic, or ``newest``: items of newest positives.
+        positives: whether outcomes of 1 alone are counted.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Tally:
     delay: int
     window: int
     prior: float = 0.0
+    positives: bool = False
 
 
 def tallies_of(schema: Schema) -> dict[str, Tally]:
@@ -109,7 +113,8 @@ def tallies_of(schema: Schema) -> dict[str, Tally]:
     own, shared = {}, {}
     for statistic in schema.statistics:
         label = label_of_statistic(schema, statistic)
-        counted = statistic.of != "count"
+        positives = counts_positives(schema, statistic)
+        counted = statistic.of != "count" or positives
         own[statistic.name] = Tally(
             statistic.name,
             statistic.by,
@@ -118,16 +123,20 @@ def tallies_of(schema: Schema) -> dict[str, Tally]:
             label.delay if counted else 0,
             statistic.window,
             statistic.prior,
+            positives,
         )
+        for by, window in share_counts(statistic)[1:] if statistic.of == "share" else ():
+            name = _share_of(label.name, by, window)
+            shared[name] = Tally(name, by, "share", label.name, label.delay, window, positives=True)
         if counted:
             for name, by in ((overall_of(label.name), ()), (items_of(label.name), ("item",))):
                 if not by or statistic.of == "lift":
-                    shared[name] = Tally(name, by, "rate", label.name, label.delay, 0)
+                    only = schema.sampled_negatives > 0
+                    shared[name] = Tally(name, by, "rate", label.name, label.delay, 0, positives=only)
     if schema.reads_newest:
-        first = schema.labels[0]
-        shared[newest_tally(schema)] = Tally(
-            newest_tally(schema), ("user", "item"), "newest", first.name, first.delay, 0
-        )
+        first, name = schema.labels[0], newest_tally(schema)
+        by = ("user", "item")
+        shared[name] = Tally(name, by, "newest", first.name, first.delay, 0, positives=True)
     return shared | own
 
 
@@ -144,6 +153,23 @@ def overall_of(label: str) -> str:
 def items_of(label: str) -> str:
     """Name of the tally of known labels by item."""
     return f"item:{label}"
+
+
+def _share_of(label: str, by: tuple[str, ...], window: int) -> str:
+    """Name of the tally of positives that a share is compared with."""
+    return f"share:{label}:{window}:{','.join(by)}"
+
+
+def compared_with(statistic: Statistic, label: str) -> tuple[str, ...]:
+    """Names of the tallies of positives that a share is compared with, in the order of `share_counts`."""
+    return tuple(_share_of(label, by, window) for by, window in share_counts(statistic)[1:])
+
+
+def keys_read(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
+    """Keys of all tallies that a value of a statistic is made of."""
+    if statistic.of == "share":
+        return tuple(by for by, _ in share_counts(statistic))
+    return (statistic.by, ()) if statistic.of == "rate" else (statistic.by,)
 
 
 def raw_of_index(encoder: Encoder, name: str) -> Callable[[int], Any]:

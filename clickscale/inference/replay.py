@@ -68,9 +68,15 @@ class Replay:
 
     def candidate(self, row: int, *, statistics: bool = True) -> dict[str, Any]:
         """The candidate of an impression, with or without its statistics."""
-        shown = self.dataset.impressions
         fields = self.schema.sent_fields() if statistics else self.schema.context
-        return {**self._item(shown, row), **self._values(fields, shown, row)}
+        return self._shown(self.dataset.impressions, fields, row)
+
+    def counted(self, row: int) -> dict[str, Any]:
+        """Item and context of an event that statistics count (`Dataset.counted`)."""
+        return self._shown(self.dataset.counted, self.schema.context, row)
+
+    def _shown(self, columns: Columns, fields: Sequence[Field], row: int) -> dict[str, Any]:
+        return {**self._item(columns, row), **self._values(fields, columns, row)}
 
     def profile(self, user: int) -> dict[str, Any]:
         """Profile of a row of the table of users."""

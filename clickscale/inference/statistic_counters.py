@@ -17,25 +17,27 @@ preparing the longer log gives with the same vocabularies::
 import heapq
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec import structs
 
 from clickscale.arrays import Array, Floats32, Ints
 from clickscale.artifact import Artifact, load_artifact
 from clickscale.data.features.encoder import Encoder
-from clickscale.data.features.statistics import overall_rate, surprises, values_of
+from clickscale.data.features.statistics import overall_rate, share_values, surprises, values_of
 from clickscale.errors import DamagedError, DataError, InputError, unknown
 from clickscale.inference.counter_files import (
     CountersHead,
     Key,
     OpenImpression,
     Tally,
+    compared_with,
     contribution_rows,
     items_of,
     newest_tally,
@@ -238,7 +240,7 @@ class StatisticCounters:
         due = impression.time + self._delays[label]
         for name, counts in self._counts.items():
             tally = counts.tally
-            if tally.label != label or (tally.of in ("recency", "newest") and not outcome):
+            if tally.label != label or (tally.positives and not outcome):
                 continue
             worth = surprise(impression, tally, outcome) if tally.of == "lift" else outcome
             self._wait(name, impression.keys[name], impression.time, due, 1, worth)
@@ -265,13 +267,14 @@ class StatisticCounters:
 
     def _values(self, statistic: Statistic, shown: ShownCandidates) -> Floats32:
         """(C,) values of a statistic just before the present moment."""
-        counts = self._counts[statistic.name]
-        overall = (0, 0)
-        if statistic.of == "rate":
-            overall = self._counts[overall_of(counts.tally.label)].sums.get((), (0, 0))
-        table = self._keys.of(statistic.by, shown)
-        sums = np.array([counts.sums.get(key, (0, 0)) for key in table.keys], np.int64).reshape(-1, 2)
-        return statistic_values(statistic, table.index, sums, overall, shown.time)
+
+        def counted(name: str) -> tuple[Ints, Ints]:
+            counts = self._counts[name]
+            table = self._keys.of(counts.tally.by, shown)
+            sums = [counts.sums.get(key, (0, 0)) for key in table.keys]
+            return table.index, np.array(sums, np.int64).reshape(-1, 2)
+
+        return statistic_values(statistic, self._counts[statistic.name].tally, counted, shown.time)
 
     # --- the file
 
@@ -358,21 +361,31 @@ def _read_key(text: str | None, names: int) -> Key | None:
 
 
 def statistic_values(
-    statistic: Statistic, index: Ints, sums: Ints, overall: tuple[int, int], time: int
+    statistic: Statistic, tally: Tally, counted: Callable[[str], tuple[Ints, Ints]], time: int
 ) -> Floats32:
     """(C,) values of a statistic.
 
     Args:
-        index: (C, slots) rows of ``sums``; -1 for a slot without a key.
-        sums: (K, 2) count and sum of each key; of a recency, positives and the time of the newest.
-        overall: (known, positives) of all impressions; only a rate reads it.
+        tally: of the statistic.
+        counted: of a tally by its name, (C, slots) rows of the sums, -1 for a slot without a key, and (K, 2)
+            count and sum of each key; of a recency, positives and the time of the newest.
         time: the moment of the values; only a recency reads it.
     """
-    there = index >= 0
-    counted = np.concatenate([sums, np.zeros((1, 2), np.int64)])[index]  # (C, slots, 2); -1 reads the zeros
-    first, second = (np.ascontiguousarray(part) for part in np.moveaxis(counted, -1, 0))
-    expected = overall_rate(*(np.full(len(index), count) for count in overall))
-    return values_of(statistic, first, second, there, expected, np.full(len(index), time))
+
+    def sums(name: str) -> tuple[npt.NDArray[np.bool_], Ints, Ints]:
+        index, held = counted(name)
+        rows = np.concatenate([held, np.zeros((1, 2), np.int64)])[index]  # (C, slots, 2); -1 reads the zeros
+        first, second = (np.ascontiguousarray(part) for part in np.moveaxis(rows, -1, 0))
+        return index >= 0, first, second
+
+    there, first, second = sums(tally.name)
+    if statistic.of == "share":
+        others = [sums(name)[2] for name in compared_with(statistic, tally.label)]
+        return share_values(statistic, there, (second, *others))
+    expected = np.zeros(len(there))
+    if statistic.of == "rate":
+        expected = overall_rate(*(part[:, 0] for part in sums(overall_of(tally.label))[1:]))
+    return values_of(statistic, first, second, there, expected, np.full(len(there), time))
 
 
 def surprise(impression: OpenImpression, tally: Tally, outcome: int) -> int:

@@ -212,19 +212,23 @@ class _Replay:
         due = np.flatnonzero((happened >= moment) & (known < last))
         self._due = due[np.lexsort((due, happened[due]))]
         self._owner = np.searchsorted(offsets, self._due, side="right") - 1
+        counted = np.asarray(dataset.counted["time"])
+        told = np.flatnonzero((counted >= moment) & (counted <= last))
+        self._told = told[np.lexsort((told, counted[told]))]
 
     def steps(self) -> Iterator[tuple[list[tuple[Ints, npt.NDArray[np.bool_]]], list[Event]]]:
         """Yield the requests of one second, and the events up to and in this second since the last one."""
         time = np.asarray(self._shown["time"])[self._rows]
         user = np.asarray(self._shown["user"])[self._rows]
         happened = np.asarray(self._dataset.behaviors["time"])[self._due]
+        counted = np.asarray(self._dataset.counted["time"])[self._told]
         cuts = np.flatnonzero(np.diff(time)) + 1
-        begun = 0
+        begun = told = 0
         for here in np.split(np.arange(len(time)), cuts):
-            stop = int(np.searchsorted(happened, time[here[0]], side="right"))
+            stop, until = (int(np.searchsorted(o, time[here[0]], side="right")) for o in (happened, counted))
             events = [self._behavior(at) for at in range(begun, stop)]
-            events += [self._impression(int(row)) for row in self._rows[here]]
-            begun = stop
+            events += [self._impression(int(row)) for row in self._told[told:until]]
+            begun, told = stop, until
             requests = []
             for rows in np.split(self._rows[here], np.flatnonzero(np.diff(user[here])) + 1):
                 compared = np.isin(rows, self.compared)
@@ -236,23 +240,24 @@ class _Replay:
         """A request with nothing but user, time and candidates."""
         shown = [self._raw.candidate(int(row), statistics=False) for row in rows]
         request = {"time": int(self._shown["time"][rows[0]]), "candidates": shown}
-        user = self.user(int(rows[0]))
+        user = self.user(int(self._shown["user"][rows[0]]))
         return request if user is None else {**request, "user": user}
 
-    def user(self, row: int) -> Any:
-        """Raw id of the user of an impression."""
+    def user(self, user: int) -> Any:
+        """Raw id of a row of the table of users; None in a log without users."""
         if "user" in self._dataset.schema.absent:
             return None
-        return self._raw.users[int(self._shown["user"][row])].as_py()
+        return self._raw.users[user].as_py()
 
     def _impression(self, row: int) -> Event:
-        context = self._raw.candidate(row, statistics=False)
-        labels = {name: int(self._shown[label_of(name)][row]) for name in self._dataset.labels}
+        """Return an event that statistics count: in a log whose negatives were drawn, a positive."""
+        context, columns = self._raw.counted(row), self._dataset.counted
+        labels = {name: int(columns[label_of(name)][row]) for name in self._dataset.labels}
         return Event(
             id=f"impression:{row}",
-            user=self.user(row),
+            user=self.user(int(columns["user"][row])),
             item=context.pop("item", None),
-            time=int(self._shown["time"][row]),
+            time=int(columns["time"][row]),
             behavior=None,
             context=context,
             labels={name: value for name, value in labels.items() if value >= 0},
@@ -309,7 +314,7 @@ class _Comparison:
             Difference(
                 row=row,
                 time=int(self._dataset.impressions["time"][row]),
-                user=self._replay.user(row),
+                user=self._replay.user(int(self._dataset.impressions["user"][row])),
                 item=candidate.get("item"),
                 label=self._labels[place],
                 served=None if np.isnan(served) else served,

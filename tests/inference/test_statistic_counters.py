@@ -40,13 +40,33 @@ STATISTICS = (
     Statistic(name="after_genre_lift", by=("newest.genre", "genre"), of="lift", window=8 * DAY),
     Statistic(name="after_count", by=("gender", "newest.item_id"), of="count"),
     Statistic(name="after_like_recency", by=("newest.genre",), of="recency", label="like", window=9 * DAY),
+    Statistic(name="item_share", by=("item",), of="share", label="like"),
+    Statistic(name="user_genre_share", by=("user", "genre"), of="share", window=9 * DAY, prior=2.0),
+    Statistic(name="genre_position_share", by=("genre", "gender", "position"), of="share"),
 )
+DRAWN = tuple(one for one in STATISTICS if one.of not in ("rate", "lift"))
 
 
-def schema_with(delay: int, string_ids: bool = False) -> Schema:
-    schema = tiny_schema(dtype="string" if string_ids else "int", statistics=STATISTICS)
+def schema_with(
+    delay: int, string_ids: bool = False, statistics: tuple[Statistic, ...] = STATISTICS
+) -> Schema:
+    schema = tiny_schema(dtype="string" if string_ids else "int", statistics=statistics)
     labels = (Label(name="click", column="click", delay=delay), Label(name="like", column="like"))
     return msgspec.structs.replace(schema, labels=labels)
+
+
+def drawn_data(folder: Path, delay: int = 0) -> tuple[Dataset, list[dict[str, Any]]]:
+    """A data set of clicks for which negatives were drawn, and all clicks of its log in the order of time."""
+    tables = tiny_tables(impressions=500)
+    clicks = [
+        row | {"time": row["time"] - row["time"] % 7200}
+        for row in tables["impressions"]
+        if row["label.click"]
+    ]
+    distinct = {(row["user"], row["item"], row["time"]): row for row in clicks}
+    tables["impressions"] = sorted(distinct.values(), key=lambda row: row["time"])
+    prepare(source_of(schema_with(delay, statistics=DRAWN), tables, negatives=2), folder / "data")
+    return open_dataset(folder / "data"), tables["impressions"]
 
 
 def data_set(folder: Path, delay: int = 0, string_ids: bool = False, impressions: int = 400) -> Dataset:
@@ -147,6 +167,26 @@ def test_an_export_equals_counting_every_impression_of_the_log(tmp_path: Path) -
     counters.save(tmp_path / "counted.parquet")
     export_counters(dataset, tmp_path / "exported.parquet")
     assert contributions(tmp_path / "counted.parquet") == contributions(tmp_path / "exported.parquet")
+
+
+def test_an_export_of_a_log_of_positives_equals_counting_them_one_by_one(tmp_path: Path) -> None:
+    dataset, clicks = drawn_data(tmp_path, delay=DAY)
+    artifact = load_artifact(tiny_artifact(tmp_path, dataset))
+    counters = StatisticCounters(artifact.encoder, artifact.item_columns())
+    asked = {int(request["time"]): (rows, request) for rows, request in replayed(dataset, 0)}
+    for row in clicks:
+        shown = {name: row[name] for name in ("item", "position", "hour")}
+        if found := asked.pop(row["time"], None):
+            completed = counters.complete(found[1])
+            assert read_as_models_do(dataset, completed) == stored(dataset, found[0])
+        request = {"user": row["user"], "time": row["time"], "candidates": [shown]}
+        profile = {"gender": "fm"[(row["user"] - 100) % 2]} if row["user"] < 107 else {}
+        counters.add({**request, "profile": profile}, [{"click": 1, "like": row["label.like"]}])
+    counters.complete({**request, "time": clicks[-1]["time"] + 1})
+    counters.save(tmp_path / "counted.parquet")
+    export_counters(dataset, tmp_path / "exported.parquet", str(clicks[-1]["time"] + 1))
+    counted, exported = (contributions(tmp_path / f"{name}.parquet") for name in ("counted", "exported"))
+    assert counted == exported
 
 
 def contributions(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:

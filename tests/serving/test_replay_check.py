@@ -42,7 +42,7 @@ from clickscale.serving.store.reading import Reading
 from clickscale.serving.versions.publishing import publish
 from tests.data.described.logs import TABLE, clicks, save
 from tests.data.tiny import source_of, tiny_tables
-from tests.inference.test_statistic_counters import schema_with
+from tests.inference.test_statistic_counters import drawn_data, schema_with
 from tests.serving.live import live
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -96,6 +96,16 @@ class _InOne(StoreTarget):
     def append(self, events: Sequence[Event]) -> None:
         shown = [event for event in events if event.labels is not None]
         super().append([msgspec.structs.replace(event, behavior=msgspec.UNSET) for event in shown])
+
+
+def test_a_log_of_positives_is_replayed_without_its_drawn_negatives(tmp_path: Path) -> None:
+    dataset, clicks = drawn_data(tmp_path)
+    artifact = tiny_artifact(tmp_path, dataset, "lightsuan")
+    report = replayed((artifact, tmp_path / "data"))
+    assert report.is_equal and report.scored == len(dataset.part("test")) > 30
+    first = moment_of(dataset, "test")
+    told = [row for row in clicks if row["time"] >= first]
+    assert len(told) <= report.events < len(told) + len(dataset.behaviors["time"])
 
 
 @pytest.mark.parametrize(
@@ -272,22 +282,6 @@ def test_the_verb_loads_replays_and_says_so(
     shown = capsys.readouterr()
     assert "First differences" in shown.out
     assert "20 scores of" in shown.err
-
-
-def test_a_load_says_that_statistics_count_drawn_negatives(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save(tmp_path, clicks(200))
-    toml = TABLE.replace("FILES", "clicks.csv")
-    drawn = toml.replace(next(line for line in toml.splitlines() if "labels" in line), "negatives = 2")
-    statistic = '[[statistics]]\nname = "shown"\nby = ["item"]\nof = "count"\n'
-    logs = (("drawn", drawn + statistic, True), ("bare", drawn, False), ("shown", toml + statistic, False))
-    for name, text, is_said in logs:
-        (tmp_path / "schema.toml").write_text(text)
-        prepare(load_log(tmp_path / "schema.toml"), tmp_path / name)
-        capsys.readouterr()
-        assert main(["store", "load", str(tmp_path / name), "--store", "memory://"]) == 0
-        assert ("count 2 drawn negatives for each positive" in capsys.readouterr().err) == is_said
 
 
 class _Server(BaseHTTPRequestHandler):

@@ -60,11 +60,6 @@ def load_store(
         return
     for warning in facts.warnings:
         say(warning)
-    if dataset.schema.statistics and (drawn := dataset.schema.sampled_negatives):
-        say(
-            f"Statistics count {drawn} drawn negatives for each positive. They drift unless events hold such "
-            "items, too, as impressions with the label 0: see 'What to send for a log' in docs/store.md."
-        )
     done = "holds" if is_new else "held already"
     size = f"{facts.records:,} records, {facts.bytes / 1e6:,.1f} MB"
     say(f"{store} {done} everything that happened before {moment}: {size}")

@@ -75,7 +75,8 @@ def open_source(name: str, folder: Path, options: Mapping[str, Any] | None = Non
 def _with_statistics(source: Source, category: str, returning: bool) -> Source:
     """Declare the usual statistics of a log; without those by category if it lacks that field."""
     there = category in {field.name for field in source.schema.items}
-    statistics = usual_statistics(category if there else "", returning=returning)
+    drawn = source.negatives > 0
+    statistics = usual_statistics(category if there else "", returning=returning, drawn=drawn)
     return replace(source, schema=msgspec.structs.replace(source.schema, statistics=statistics).validate())
 
 

@@ -14,6 +14,7 @@ Columns are read in chunks, so memory does not grow with the log.
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +32,8 @@ from clickscale.data.features.evidence import Suspicion
 from clickscale.data.features.newest_positives import NONE
 from clickscale.data.features.statistics import STEPS, ImpressionLog, overall_rate, rate
 from clickscale.data.source import PARTS
-from clickscale.features import column_of, label_of
-from clickscale.schema import Statistic
+from clickscale.features import POSITIVES, column_of, label_of
+from clickscale.schema import Label, Statistic
 
 Severity = Literal["error", "warning"]
 Integers = NDArray[np.int64]
@@ -296,15 +297,15 @@ def _check_parts(data: Dataset, tally: _Tally) -> None:
 
 def _check_newest(data: Dataset, rows: Integers, tally: _Tally) -> None:
     """Compare the items of newest positives, which are keys of statistics, on some impressions."""
-    columns, label = data.impressions, data.schema.labels[0]
-    ends = data.users["impressions"]
+    shown, counted, label = data.impressions, data.counted, data.schema.labels[0]
+    ends = data.users[POSITIVES if data.schema.sampled_negatives else "impressions"]
     wrong = []
     for row in rows.tolist():
-        own = slice(*ends[columns["user"][row] : columns["user"][row] + 2])
-        known = columns["time"][own] + label.delay < columns["time"][row]
-        known &= columns[label_of(label.name)][own] == 1
-        moments = zip(columns["time"][own][known], columns["item"][own][known], strict=True)
-        if columns["newest"][row] != max(moments, default=(0, NONE))[1]:
+        own = slice(*ends[shown["user"][row] : shown["user"][row] + 2])
+        known = counted["time"][own] + label.delay < shown["time"][row]
+        known &= counted[label_of(label.name)][own] == 1
+        moments = zip(counted["time"][own][known], counted["item"][own][known], strict=True)
+        if shown["newest"][row] != max(moments, default=(0, NONE))[1]:
             wrong.append(row)
     tally.add_rows("newest_positive", np.array(wrong, np.int64), len(rows))
 
@@ -323,73 +324,115 @@ def _check_statistic(data: Dataset, statistic: Statistic, rows: Integers, tally:
     tally.add_rows("statistic", rows[~same], len(rows), f" ({statistic.name})")
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the counted events of a log say of some impressions before their moments.
+
+    Attributes:
+        there: (rows, slots) whether a slot holds a key.
+        counts: (3, rows, slots) events, known labels, positives.
+        ages: (rows, slots) seconds since the newest positive; the window if there is none.
+        shown: known events, for every row and slot in turn.
+        places: row and slot of each of these.
+    """
+
+    there: Flags
+    counts: Integers
+    ages: Integers
+    shown: list[Integers]
+    places: list[tuple[int, int]]
+
+
+def _look(log: ImpressionLog, label: Label, by: tuple[str, ...], window: int, rows: Integers) -> _Seen:
+    """Compare every row with all counted events of the log."""
+    counted, moment = log.counted, log.time[rows]
+    outcome = counted.label(label.name)
+    wanted = log.keys(by, rows)  # (rows, slots)
+    seen_all = _Seen(
+        wanted >= 0, np.zeros((3, *wanted.shape), np.int64), np.full(wanted.shape, window), [], []
+    )
+    for start, end in _chunks(len(counted)):
+        keys, time = counted.keys(by, slice(start, end)), counted.time[start:end]
+        labels = outcome[start:end]
+        order = np.argsort(keys, axis=None)
+        sorted_keys = keys.ravel()[order]
+        for row, slot in np.argwhere(wanted >= 0):
+            key, now = wanted[row, slot], moment[row]
+            same = order[slice(*np.searchsorted(sorted_keys, (key, key + 1)))] // keys.shape[1]
+            seen = same[(time[same] < now) & ((time[same] >= now - window) | (window == 0))]
+            known = seen[(labels[seen] >= 0) & (time[seen] + label.delay < now)]
+            positives = known[labels[known] == 1]
+            seen_all.counts[:, row, slot] += (len(seen), len(known), len(positives))
+            ages = seen_all.ages
+            ages[row, slot] = (now - time[positives]).min(initial=ages[row, slot])
+            seen_all.shown.append(start + known)
+            seen_all.places.append((row, slot))
+    return seen_all
+
+
 def _recompute(data: Dataset, statistic: Statistic, rows: Integers) -> NDArray[np.float64]:
-    """Compute a statistic (rows,) from its definition, comparing every row with all impressions of the log.
+    """Compute a statistic (rows,) from its definition, comparing every row with all counted events.
 
     Independent of `clickscale.data.features.counts_in_memory`, which it checks. Raw values, not
     standardized.
     """
     log = ImpressionLog(data.path, data.schema)
     label = next(label for label in data.schema.labels if label.name == (statistic.label or data.labels[0]))
-    outcome, moment = log.label(label.name), log.time[rows]
-    wanted = log.keys(statistic.by, rows)  # (rows, slots)
-    counts = np.zeros((3, *wanted.shape), np.int64)  # rows, known, positives
-    ages = np.full(wanted.shape, statistic.window)  # of the newest positive
-    overall = np.zeros((2, len(rows)), np.int64)  # known, positives
-    shown: list[Integers] = []  # known impressions, for every row and slot in turn
-    places: list[tuple[int, int]] = []  # row and slot of each
-    for start, end in _chunks(len(log)):
-        keys, time, labels = (
-            log.keys(statistic.by, slice(start, end)),
-            log.time[start:end],
-            outcome[start:end],
-        )
-        overall += _overall_before(time + label.delay, labels, moment)
-        order = np.argsort(keys, axis=None)
-        sorted_keys = keys.ravel()[order]
-        for row, slot in np.argwhere(wanted >= 0):
-            key, now = wanted[row, slot], moment[row]
-            same = order[slice(*np.searchsorted(sorted_keys, (key, key + 1)))] // keys.shape[1]
-            seen = same[
-                (time[same] < now) & ((time[same] >= now - statistic.window) | (statistic.window == 0))
-            ]
-            known = seen[(labels[seen] >= 0) & (time[seen] + label.delay < now)]
-            positives = known[labels[known] == 1]
-            counts[:, row, slot] += (len(seen), len(known), len(positives))
-            ages[row, slot] = (now - time[positives]).min(initial=ages[row, slot])
-            if statistic.of == "lift":
-                shown.append(start + known)
-                places.append((row, slot))
+    seen = _look(log, label, statistic.by, statistic.window, rows)
+    events, known, positives = seen.counts
     if statistic.of == "recency":
-        return ages.min(axis=1).astype(np.float64)
-    expected = overall_rate(*overall)
-    values = counts[0].astype(np.float64)
+        return seen.ages.min(axis=1).astype(np.float64)
+    values, otherwise = events.astype(np.float64), np.zeros(len(rows))
+    if statistic.of == "count" and data.schema.sampled_negatives:
+        values = positives.astype(np.float64)
+    if statistic.of == "share":
+        values, otherwise = _shares(log, label, statistic, positives, rows), np.ones(len(rows))
     if statistic.of == "rate":
-        values = rate(counts[1], counts[2], expected[:, None], statistic.prior)
+        otherwise = _overall_rate(log, label, rows)
+        values = rate(known, positives, otherwise[:, None], statistic.prior)
     if statistic.of == "lift":
-        weight = counts[1] + statistic.prior
-        totals = _surprises(data, statistic, outcome, shown, places, wanted.shape)
-        values = totals / np.where(weight > 0, weight, 1)
-    held = (wanted >= 0).sum(axis=1)
-    mean = np.where(wanted >= 0, values, 0).sum(axis=1) / np.maximum(held, 1)
-    return np.where(held > 0, mean, expected if statistic.of == "rate" else 0)
+        weight = known + statistic.prior
+        values = _surprises(data, statistic, label, seen) / np.where(weight > 0, weight, 1)
+    held = seen.there.sum(axis=1)
+    mean = np.where(seen.there, values, 0).sum(axis=1) / np.maximum(held, 1)
+    return np.where(held > 0, mean, otherwise)
 
 
-def _surprises(
-    data: Dataset,
-    statistic: Statistic,
-    outcome: NDArray[np.int8],
-    shown: list[Integers],
-    places: list[tuple[int, int]],
-    shape: tuple[int, ...],
+def _overall_rate(log: ImpressionLog, label: Label, rows: Integers) -> NDArray[np.float64]:
+    """(rows,) rate of all labels that were known before each moment."""
+    counts = np.zeros((2, len(rows)), np.int64)  # known, positives
+    for start, end in _chunks(len(log)):
+        labels = log.label(label.name)[start:end]
+        counts += _overall_before(log.time[start:end] + label.delay, labels, log.time[rows])
+    return overall_rate(*counts)
+
+
+def _shares(
+    log: ImpressionLog, label: Label, statistic: Statistic, own: Integers, rows: Integers
 ) -> NDArray[np.float64]:
-    """Sum, over the impressions shown at each place (rows, slots), the label less its item's rate then."""
-    totals = np.zeros(shape)
-    each = np.unique(np.concatenate([np.zeros(0, np.int64), *shown]))
+    """(rows, slots) shares of the positives ``own``, slot by slot."""
+    by, prior = statistic.by, statistic.prior
+    among = _look(log, label, by[:-1], statistic.window, rows).counts[2]
+    last = _look(log, label, by[-1:], 0, rows).counts[2]
+    every = _look(log, label, (), 0, rows).counts[2][:, 0]
+    values = np.ones(own.shape)
+    for row, slot in np.ndindex(*own.shape):
+        group, kind = divmod(slot, last.shape[1])
+        expected = (last[row, kind] + 1) / (every[row] + 1) if len(by) > 1 else 1 / 1000
+        if weight := among[row, group] + prior:
+            values[row, slot] = (own[row, slot] + prior * expected) / weight / expected
+    return values
+
+
+def _surprises(data: Dataset, statistic: Statistic, label: Label, seen: _Seen) -> NDArray[np.float64]:
+    """Sum (rows, slots), over the known impressions of each place, the label less its item's rate then."""
+    totals = np.zeros(seen.there.shape)
+    each = np.unique(np.concatenate([np.zeros(0, np.int64), *seen.shown]))
     if len(each):
         by_item = msgspec.structs.replace(statistic, by=("item",), of="rate", window=0)
-        steps = np.rint(STEPS * (outcome[each] - _recompute(data, by_item, each)))
-        for place, known in zip(places, shown, strict=True):
+        outcome = data.impressions[label_of(label.name)][each]
+        steps = np.rint(STEPS * (outcome - _recompute(data, by_item, each)))
+        for place, known in zip(seen.places, seen.shown, strict=True):
             totals[place] += steps[np.searchsorted(each, known)].sum() / STEPS
     return totals
 

@@ -45,6 +45,7 @@ def count_on_disk(
     memory_rows: int,
     folder: Path,
     newest: bool = False,
+    asking: tuple[Keys, Integers] | None = None,
 ) -> tuple[Integers, Integers]:
     """Count, for every slot of every row, the earlier rows that share its key.
 
@@ -58,6 +59,7 @@ def count_on_disk(
         memory_rows: approximate number of records in memory at once.
         folder: an existing empty folder; pieces are removed from it, the returned columns stay.
         newest: count positives, and find the time of the newest.
+        asking: keys and time of the rows for which the others are counted; the same rows if None.
 
     Returns:
         Two memory maps, (rows * slots,) int64: rows twice without labels, else known labels and positives,
@@ -65,23 +67,23 @@ def count_on_disk(
         there are any.
     """
     spill = _Spill(folder, _pivots(keys, time, slots, memory_rows))
-    span = int(time.max()) - int(time.min()) + 1
     step = max(1, memory_rows // (4 * slots))
+    ask_keys, ask_time = asking or (keys, time)
+    first, last = min(time.min(), ask_time.min()), max(time.max(), ask_time.max())
+    back = window or int(last - first) + 1
     for start in range(0, len(time), step):
         rows = slice(start, min(start + step, len(time)))
-        _spread(
-            spill,
-            keys(rows),
-            time[rows],
-            None if labels is None else np.where(labels[rows] == 1, 1, -1) if newest else labels[rows],
-            None if worth is None else worth[rows],
-            start * slots,
-            delay,
-            window or span,
-        )
+        found = keys(rows)
+        label = None if labels is None else np.where(labels[rows] == 1, 1, -1) if newest else labels[rows]
+        _spread(spill, found, time[rows], label, None if worth is None else worth[rows])
+        if asking is None:
+            _ask(spill, found, time[rows], start * slots, delay, back)
+    for start in range(0, len(ask_time), step) if asking is not None else ():
+        rows = slice(start, min(start + step, len(ask_time)))
+        _ask(spill, ask_keys(rows), ask_time[rows], start * slots, delay, back)
     range_size = max(1, memory_rows // 4)
     _answer(spill, range_size, newest)
-    return _gather(folder, len(time) * slots, range_size)
+    return _gather(folder, len(ask_time) * slots, range_size)
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,8 @@ def _spread(
     time: Integers,
     labels: NDArray[np.int8] | None,
     worth: NDArray[np.int16] | None,
-    start: int,
-    delay: int,
-    back: int,
 ) -> None:
-    """Write the records and the questions of some rows; ``start`` is the position of their first slot."""
+    """Write the records of some rows."""
     slots = keys.shape[1]
     slot = np.flatnonzero(keys.ravel() >= 0)
     key, moment = keys.ravel()[slot], time[slot // slots]
@@ -179,6 +178,12 @@ def _spread(
     records["first"] = label >= 0
     records["second"] = label == 1 if worth is None else worth[slot // slots]
     spill.add("record", records, spill.pivots.piece(key, moment))
+
+
+def _ask(spill: _Spill, keys: Integers, time: Integers, start: int, delay: int, back: int) -> None:
+    """Write the questions of some rows; ``start`` is the position of their first slot."""
+    slot = np.flatnonzero(keys.ravel() >= 0)
+    key, moment = keys.ravel()[slot], time[slot // keys.shape[1]]
     for end, seconds in zip(_ENDS, (min(delay, back), back), strict=True):
         question = np.empty(len(slot), _QUESTION)
         question["key"], question["time"], question["position"] = key, moment - seconds, start + slot

@@ -9,11 +9,17 @@ For an impression at time T with key k, of all impressions with the same key
 * ``newest`` is the time of the newest known one whose label is 1;
 
 ``of="count"`` is ``rows``, ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``,
+``of="share"`` is ``(positives + prior * expected) / (others + prior) / expected``, where ``others`` are the
+``positives`` of all but the last name of the key, and ``expected`` is the share of the last one among the
+positives of all time, ``(its positives + 1) / (all positives + 1)``; of a key of one name, `_ONE_IN`,
 ``of="lift"`` is ``surprises / (known + prior)``, and ``of="recency"`` is ``T - newest`` or, without any, the
 window. ``overall`` is the rate of all impressions of the log known before T, and 0.5 while none is known.
 With ``prior = 0`` and nothing known, the rate is ``overall``.
 ``surprises`` sums, over the known ones, the label less the rate that its item had at that time, in steps of
 1 / `STEPS`, so that the order of the sum does not matter. Impressions of one second never see each other.
+
+In a log whose negatives were drawn, nothing but its positives is counted, in every kind of statistic: those
+of `ImpressionLog.counted`. Drawn negatives have values, and add to none. So a rate would be 1 and a lift 0.
 
 Keys are encoded indices: ``user`` and ``item`` are the rows of the tables of the data set, ``hour_of_day`` is
 that of the impression (UTC, 0 to 23), a field is its index, so all unknown values of a field share one key.
@@ -33,8 +39,8 @@ together. The bytes written do not depend on ``memory_rows``.
 """
 
 import shutil
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +50,9 @@ from numpy.typing import NDArray
 from clickscale.arrays import Progress
 from clickscale.data.features.counts_in_memory import Integers, counts_before, newest_before
 from clickscale.data.features.counts_on_disk import count_on_disk
-from clickscale.data.features.newest_positives import NONE, write_newest_positives
+from clickscale.data.features.newest_positives import NONE, Positives, write_newest_positives
 from clickscale.errors import DataError, SchemaError, unknown
-from clickscale.features import column_of, label_of
+from clickscale.features import POSITIVES, column_of, label_of
 from clickscale.files import array_on_disk
 from clickscale.schema import HOUR, Label, Schema, Statistic, newest_of
 
@@ -54,6 +60,7 @@ Rows = slice | Integers
 _NO_RATE = 0.5  # the overall rate while no label is known
 STEPS = 10_000  # of a lift, between 0 and 1
 _HOURS = 24
+_ONE_IN = 1 / 1000  # share of a key that a share of one name is compared with
 
 
 def rate(
@@ -93,8 +100,8 @@ def values_of(
     """(n,) values of a statistic from the counts of its keys.
 
     Args:
-        first: (n, slots) rows of a ``count``, known labels of a ``rate`` or ``lift``, known positives of a
-            ``recency``.
+        first: (n, slots) rows of a ``count``, or positives where only these count; known labels of a ``rate``
+            or ``lift``; known positives of a ``recency``.
         second: (n, slots) positives of a ``rate``, sum of the surprises of a ``lift``, time of the newest
             positive of a ``recency`` (read where ``first`` is not 0).
         there: (n, slots) whether a slot holds a key.
@@ -111,6 +118,38 @@ def values_of(
         return _mean(first.astype(np.float64), there, nothing)
     weight = first + statistic.prior
     return _mean(second / STEPS / np.where(weight > 0, weight, 1), there, nothing)
+
+
+def counts_positives(schema: Schema, statistic: Statistic) -> bool:
+    """True if a statistic counts nothing but positive labels."""
+    return statistic.of in ("recency", "share") or schema.sampled_negatives > 0
+
+
+def share_counts(statistic: Statistic) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Keys and windows of the positives that a share is made of, in the order of `share_values`."""
+    by, window = statistic.by, statistic.window
+    counted = (by, window), (by[:-1], window)
+    return (*counted, (by[-1:], 0), ((), 0)) if len(by) > 1 else counted
+
+
+def share_values(
+    statistic: Statistic, there: NDArray[np.bool_], counts: Sequence[Integers]
+) -> NDArray[np.float32]:
+    """(n,) values of a share.
+
+    Args:
+        there: (n, slots) whether a slot holds a key.
+        counts: positives of `share_counts`: (n, slots), (n, slots of the others) and, of a key of several
+            names, (n, slots of the last name) and (n, 1). The slots of a key are pairs of those two.
+    """
+    own, others, *all_time = counts
+    expected = np.full(own.shape, _ONE_IN)
+    if all_time:
+        last, every = all_time
+        expected = np.tile((last + 1) / (every + 1), (1, others.shape[1]))  # (n, slots)
+    weight = np.repeat(others, own.shape[1] // others.shape[1], axis=1) + statistic.prior  # (n, slots)
+    share = (own + statistic.prior * expected) / np.where(weight > 0, weight, 1)
+    return _mean(np.where(weight > 0, share / expected, 1), there, np.ones(len(there)))
 
 
 def hours_of(time: Integers) -> Integers:
@@ -132,16 +171,26 @@ class ImpressionLog:
 
     Attributes:
         time: (impressions,) int64 seconds.
+
+    Args:
+        table: ``impressions``, or `POSITIVES` for those of a log whose negatives were drawn.
     """
 
-    def __init__(self, folder: Path, schema: Schema) -> None:
-        self.folder, self.schema = folder, schema
-        self._user, self._item = self._map("impressions/user"), self._map("impressions/item")
-        self.time: Integers = self._map("impressions/time")
+    def __init__(self, folder: Path, schema: Schema, table: str = "impressions") -> None:
+        self.folder, self.schema, self._table = folder, schema, table
+        self._user, self._item = self._map(f"{table}/user"), self._map(f"{table}/item")
+        self.time: Integers = self._map(f"{table}/time")
         self._columns: dict[str, tuple[str, NDArray[np.int32], int]] = {}
 
     def __len__(self) -> int:
         return len(self.time)
+
+    @cached_property
+    def counted(self) -> "ImpressionLog":
+        """The events that statistics count: these, or the positives of a log whose negatives were drawn."""
+        if not self.schema.sampled_negatives or self._table == POSITIVES:
+            return self
+        return ImpressionLog(self.folder, self.schema, POSITIVES)
 
     def _map(self, name: str) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
@@ -150,21 +199,17 @@ class ImpressionLog:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
     def write_newest(self, memory_rows: int) -> None:
-        """Write the column of the items of newest positives."""
-        first = self.schema.labels[0]
-        write_newest_positives(
-            self.folder / "impressions" / "newest.npy",
-            self._user,
-            self.time,
-            self._item,
-            self.label(first.name),
-            delay=first.delay,
-            memory_rows=memory_rows,
-        )
+        """Write the column of the items of newest positives, for what is counted as well."""
+        first, counted = self.schema.labels[0], self.counted
+        label = counted.label(first.name)
+        among = Positives(counted._user, counted.time, counted._item, label, first.delay)
+        for log in {self._table: self, counted._table: counted}.values():
+            path = self.folder / log._table / "newest.npy"
+            write_newest_positives(path, log._user, log.time, among, memory_rows)
 
     def label(self, name: str) -> NDArray[np.int8]:
         """(impressions,) int8 labels in {0, 1, -1}."""
-        return self._map(f"impressions/{label_of(name)}")
+        return self._map(f"{self._table}/{label_of(name)}")
 
     def slots(self, by: tuple[str, ...]) -> int:
         """Largest number of keys of one impression."""
@@ -199,7 +244,7 @@ class ImpressionLog:
         shown: NDArray[Any] = self._item[rows] if item is None else item
         found: NDArray[Any]
         if side == "newest":
-            shown = self._map("impressions/newest")[rows]
+            shown = self._map(f"{self._table}/newest")[rows]
             found = shown if column is self._item else column[shown]
             found = np.where((shown == NONE).reshape(-1, *[1] * (found.ndim - 1)), -1, found)
         elif side == "users":
@@ -228,19 +273,23 @@ class ImpressionLog:
                 self._columns[name] = ("newest", column, size)
             elif name in ("user", schema.user.name):
                 size = len(self._map("users/offsets")) - 1
-                self._columns[name] = ("impressions", self._user, size)
+                self._columns[name] = (self._table, self._user, size)
             elif name in ("item", schema.item.name):
-                self._columns[name] = ("impressions", self._item, len(self._map("items/first_seen")))
+                self._columns[name] = (self._table, self._item, len(self._map("items/first_seen")))
             else:
                 side = self._side(name)
                 column = self._map(f"{side}/{column_of(name)}")
-                self._columns[name] = (side, column, int(column.max(initial=0)) + 1)
+                # What is counted has the keys of what asks for it, whichever of the two this is.
+                tables = {"impressions", self.counted._table} if side == self._table else {side}
+                columns = [self._map(f"{table}/{column_of(name)}") for table in tables]
+                size = max(int(column.max(initial=0)) for column in columns) + 1
+                self._columns[name] = (side, column, size)
         return self._columns[name]
 
     def _side(self, name: str) -> str:
         """Find the folder of the table that holds a categorical field."""
         schema = self.schema
-        sides = {"users": schema.profile, "items": schema.items, "impressions": schema.context}
+        sides = {"users": schema.profile, "items": schema.items, self._table: schema.context}
         kinds = {field.name: (side, field.kind) for side, fields in sides.items() for field in fields}
         side, kind = kinds.get(name, ("", ""))
         if kind != "categorical":
@@ -303,12 +352,18 @@ class LogCounter:
     def column(self, statistic: Statistic) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (first row, values) until all impressions are done."""
         label = label_of_statistic(self.log.schema, statistic)
-        slots = self.log.slots(statistic.by)
         folder = self.scratch / f"statistic.{statistic.name}"
-        counted = None if statistic.of == "count" else label
+        if statistic.of == "share":
+            yield from self._shares(statistic, label, folder)
+            return
+        slots = self.log.slots(statistic.by)
+        positive = counts_positives(self.log.schema, statistic)
+        counted = None if statistic.of == "count" and not positive else label
         worth = self.surprises(label, statistic.prior) if statistic.of == "lift" else None
         newest = statistic.of == "recency"
         counts = self._count(statistic.by, counted, statistic.window, folder, worth, newest=newest)
+        if statistic.of == "count" and positive:
+            counts = (counts[1], counts[1])
         overall = self._overall_counts(label) if statistic.of == "rate" else None
         step = max(1, self.memory_rows // slots)
         for start in range(0, len(self.log), step):
@@ -321,6 +376,24 @@ class LogCounter:
             if overall is not None:
                 expected = overall_rate(*(part[rows] for part in overall))
             yield start, values_of(statistic, first, second, there, expected, self.log.time[rows])
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _shares(
+        self, statistic: Statistic, label: Label, folder: Path
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (first row, values) of a share."""
+        counts = [
+            (self._count(by, label, window, folder / str(place))[1], self.log.slots(by))
+            for place, (by, window) in enumerate(share_counts(statistic))
+        ]
+        step = max(1, self.memory_rows // counts[0][1])
+        for start in range(0, len(self.log), step):
+            rows = slice(start, min(start + step, len(self.log)))
+            there = self.log.keys(statistic.by, rows) >= 0  # (n, slots)
+            parts = [
+                part[rows.start * slots : rows.stop * slots].reshape(-1, slots) for part, slots in counts
+            ]
+            yield start, share_values(statistic, there, parts)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _overall_counts(self, label: Label) -> tuple[Integers, Integers]:
@@ -360,14 +433,14 @@ class LogCounter:
         With ``worth`` (impressions,): known, and the sum of the worth of the known ones. With ``newest``:
         positives, and the time of the newest.
         """
-        log, slots = self.log, self.log.slots(by)
-        labels = None if label is None else log.label(label.name)
+        log, counted, slots = self.log, self.log.counted, self.log.slots(by)
+        labels = None if label is None else counted.label(label.name)
         delay = 0 if label is None else label.delay
         if len(log) * slots > self.memory_rows:
             folder.mkdir(parents=True)
             return count_on_disk(
-                partial(log.keys, by),
-                log.time,
+                partial(counted.keys, by),
+                counted.time,
                 labels,
                 worth,
                 slots=slots,
@@ -376,23 +449,28 @@ class LogCounter:
                 memory_rows=self.memory_rows,
                 folder=folder,
                 newest=newest,
+                asking=None if counted is log else (partial(log.keys, by), log.time),
             )
-        keys = log.keys(by, slice(None)).ravel()
+        keys, time = log.keys(by, slice(None)).ravel(), log.time
+        if counted is not log and labels is not None:  # impressions ask, and are unknown to the counts
+            keys = np.concatenate([keys, counted.keys(by, slice(None)).ravel()])
+            labels = np.concatenate([np.full(len(log), -1, np.int8), labels])
+            time = np.concatenate([time, counted.time])
         there = np.flatnonzero(keys >= 0)
         row = there // slots
-        moment, known = log.time[row], None if labels is None else labels[row]
-        first, second = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
+        moment, known = time[row], None if labels is None else labels[row]
+        asked, first, second = len(log) * slots, np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
         if newest and known is not None:
             first[there], second[there] = newest_before(
                 keys[there], moment, known, delay=delay, window=window
             )
-            return first, second
+            return first[:asked], second[:asked]
         worths = None if worth is None else worth[row]
         before = counts_before(keys[there], moment, known, worths, delay=delay, window=window)
         first[there], second[there] = (
             (before.rows, before.rows) if label is None else (before.known, before.positives)
         )
-        return first, second
+        return first[:asked], second[:asked]
 
 
 def _mean(

@@ -7,7 +7,7 @@ be another one; user, time and context stay those of the impression::
     numbers = others.values(rows, items)      # (N, statistics), as the columns of impressions hold them
 
 With the impression's own item the numbers are those of the columns. In memory stand about 30 bytes for each
-impression and key of the log.
+event that is counted and each of its keys.
 """
 
 from dataclasses import dataclass, field
@@ -20,8 +20,11 @@ from clickscale.arrays import Floats32, Ints
 from clickscale.data.features.encoder import Encoder
 from clickscale.data.features.statistics import (
     ImpressionLog,
+    counts_positives,
     label_of_statistic,
     overall_rate,
+    share_counts,
+    share_values,
     surprises,
     values_of,
 )
@@ -45,11 +48,11 @@ class _Summand:
 
 @dataclass(frozen=True)
 class _Timeline:
-    """Impressions in the order of key and time.
+    """Counted events in the order of key and time.
 
     Attributes:
         code: (entries,) key and time of each entry as one number, ascending.
-        row: (entries,) impression of each entry.
+        row: (entries,) event of each entry.
         sums: (entries + 1,) sums over the entries before each, for each summand.
         newest: (entries + 1,) moment of the newest positive before each, for each label; 0 before the first.
     """
@@ -71,8 +74,10 @@ class StatisticsOfOthers:
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         self._encoder = encoder
         self._log = ImpressionLog(folder, encoder.schema)
-        self._since = self._log.time.astype(np.int64) - int(self._log.time.min())
-        self._span = int(self._since.max()) + 1
+        counted = self._log.counted
+        first = min(int(self._log.time.min()), int(counted.time.min()))
+        self._since, self._moment = (log.time.astype(np.int64) - first for log in (self._log, counted))
+        self._span = max(int(self._since.max()), int(self._moment.max())) + 1
         self._timelines: dict[tuple[str, ...], _Timeline] = {}
 
     def values(self, rows: Ints, items: Ints) -> Floats32:
@@ -92,8 +97,13 @@ class StatisticsOfOthers:
         """(N,) values before they are standardized."""
         label = label_of_statistic(self._log.schema, statistic)
         keys, since = self._log.keys(statistic.by, rows, items), self._since[rows]
+        if statistic.of == "share":
+            return self._share(statistic, label, rows, items)
         if statistic.of == "recency":
             first, second = self._newest(statistic, label, keys, since)
+        elif statistic.of == "count" and counts_positives(self._log.schema, statistic):
+            positives = _Summand("positives", label.name)
+            first = second = self._sum(statistic.by, positives, keys, since, label.delay, statistic.window)
         elif statistic.of == "count":
             first = second = self._sum(statistic.by, _Summand("rows"), keys, since, window=statistic.window)
         else:
@@ -106,6 +116,16 @@ class StatisticsOfOthers:
             )
         overall = self._overall(label, since) if statistic.of == "rate" else np.zeros(len(since))
         return values_of(statistic, first, second, keys >= 0, overall, since)
+
+    def _share(self, statistic: Statistic, label: Label, rows: Ints, items: Ints) -> npt.NDArray[np.float32]:
+        """(N,) values of a share."""
+        positives, since = _Summand("positives", label.name), self._since[rows]
+        keys = [self._log.keys(by, rows, items) for by, _ in share_counts(statistic)]
+        counts = [
+            self._sum(by, positives, key, since, label.delay, window)
+            for key, (by, window) in zip(keys, share_counts(statistic), strict=True)
+        ]
+        return share_values(statistic, keys[0] >= 0, counts)
 
     def _overall(self, label: Label, since: Ints) -> npt.NDArray[np.float64]:
         """(N,) rate of a label in the whole log before each moment."""
@@ -124,7 +144,7 @@ class StatisticsOfOthers:
         if label.name not in timeline.newest:  # once for the log, since draws come batch by batch
             positive = np.diff(timeline.sums[positives]) > 0
             newest = np.maximum.accumulate(np.where(positive, np.arange(len(positive)), 0))
-            timeline.newest[label.name] = np.concatenate(([0], self._since[timeline.row[newest]]))
+            timeline.newest[label.name] = np.concatenate(([0], self._moment[timeline.row[newest]]))
         until = np.searchsorted(timeline.code, self._moments(keys, since, label.delay))
         return counts, timeline.newest[label.name][until]
 
@@ -148,7 +168,7 @@ class StatisticsOfOthers:
 
     def _timeline(self, by: tuple[str, ...]) -> _Timeline:
         if by not in self._timelines:
-            keys = self._log.keys(by, slice(None))
+            keys = self._log.counted.keys(by, slice(None))
             if int(keys.max(initial=0)) >= 2**62 // self._span:
                 raise DataError(
                     f"Statistics by {', '.join(by)} have too many keys over {self._span:,} seconds; check the"
@@ -156,16 +176,16 @@ class StatisticsOfOthers:
                 )
             entries = np.flatnonzero(keys.ravel() >= 0)
             row = entries // keys.shape[1]
-            code = keys.ravel()[entries] * self._span + self._since[row]
+            code = keys.ravel()[entries] * self._span + self._moment[row]
             order = np.argsort(code, kind="stable")
             self._timelines[by] = _Timeline(code[order], row[order])
         return self._timelines[by]
 
     def _addends(self, summand: _Summand) -> Ints:
-        """(impressions,) what each impression adds."""
+        """(events,) what each event adds."""
         if summand.kind == "rows":
             return np.ones(len(self._log), np.int64)
-        labels = self._log.label(summand.label)
+        labels = self._log.counted.label(summand.label)
         if summand.kind != "surprise":
             return (labels >= 0 if summand.kind == "known" else labels == 1).astype(np.int64)
         label = next(label for label in self._log.schema.labels if label.name == summand.label)

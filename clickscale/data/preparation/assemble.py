@@ -36,7 +36,7 @@ from clickscale.data.preparation.records import (
 )
 from clickscale.data.preparation.timelines import in_time, repeats, visible_before
 from clickscale.data.source import PART, Sampling, TableName
-from clickscale.features import FIRST, column_of, label_of
+from clickscale.features import FIRST, POSITIVES, column_of, label_of
 from clickscale.schema import Schema
 
 _ROW_BYTES = 128  # bytes that one row of ``memory_rows`` means
@@ -146,13 +146,18 @@ class Assembly:
             profiles = self.raw_writers("users", stack)
             behaviors = _Events(self, "behaviors", "offsets", stack)
             impressions = _Events(self, "impressions", "impressions", stack)
+            positives = _Events(self, POSITIVES, POSITIVES, stack) if sampler else None
             for files, (first, end) in zip(zip(*parts, strict=True), _spans(bucket), strict=True):
                 users, past, shown = (file.read() for file in files)
                 described[self.user_of(users)] = True
                 self._write_attributes("users", users, self.user_of(users) - first, end - first, profiles)
                 past = self._in_order("behaviors", past, KNOWN_AT)
                 behaviors.append(past, self.item_of(past), first, end)
-                shown, items = self._impressions(shown, sampler, once)
+                shown = self._in_order("impressions", shown, "time")
+                if positives is not None:
+                    own = shown[shown[label_of(self.schema.labels[0].name)] == 1]
+                    positives.append(own, self.item_of(own), first, end)
+                shown, items = self._with_negatives(shown, sampler, once)
                 visible = visible_before(
                     self.user_of(past), past[KNOWN_AT], self.user_of(shown), shown["time"]
                 )
@@ -174,11 +179,10 @@ class Assembly:
             items.append(self.item_of(records)[user % every == 0])
         return comes_again(np.concatenate(users), np.concatenate(items)) if users else False
 
-    def _impressions(
+    def _with_negatives(
         self, records: Records, sampler: NegativeSampler | None, once: bool
     ) -> tuple[Records, Ints]:
-        """Sort impressions, add negatives, and return them with their rows of the item table."""
-        records = self._in_order("impressions", records, "time")
+        """Add negatives to sorted impressions, and return them with their rows of the item table."""
         if sampler is None:
             return records, self.item_of(records)
         labels = [label_of(label.name) for label in self.schema.labels]
@@ -255,17 +259,19 @@ class Assembly:
 
 
 class _Events:
-    """Writers of behaviors or impressions: final columns, raw columns, and offsets of users."""
+    """Writers of behaviors, impressions or positives: final columns, raw columns, and offsets of users."""
 
     def __init__(self, assembly: Assembly, table: str, offsets: str, stack: ExitStack) -> None:
         schema, folder = assembly.schema, assembly.out / table
         self._assembly = assembly
         kinds = {"time": "i8", "item": "i4"}
-        if table == "impressions":
-            kinds |= {"row": "i8", "user": "i4", "visible": "i4"}
+        if table != "behaviors":
+            kinds |= {"row": "i8", "user": "i4"}
             kinds |= {label_of(label.name): "i1" for label in schema.labels}
+        if table == "impressions":
+            kinds |= {"visible": "i4"}
             kinds |= {PART: "u1"} if assembly.intake.has_parts else {}
-        elif assembly.intake.known_at:
+        if table == "behaviors" and assembly.intake.known_at:
             kinds[KNOWN_AT] = "i8"
         self._final = {
             name: stack.enter_context(NpyWriter(folder / f"{name}.npy", kind)) for name, kind in kinds.items()

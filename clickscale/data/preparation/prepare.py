@@ -45,7 +45,7 @@ from clickscale.data.preparation.summary import SUMMARY, summarize
 from clickscale.data.source import PART, Source, TableName
 from clickscale.data.split import Division, boundaries, check_split, division_warnings
 from clickscale.errors import ConfigError, DataError
-from clickscale.features import FIRST, PADDING, column_of, label_of
+from clickscale.features import FIRST, PADDING, POSITIVES, column_of, label_of
 from clickscale.files import building, failpoint
 from clickscale.locks import WRITER
 from clickscale.schema import Field
@@ -76,7 +76,7 @@ def prepare(
         InputError: a table cannot be read or lacks a column.
         ConfigError: the schema contradicts itself, or the split is out of range.
     """
-    source.schema.validate()
+    with_negatives(source.schema, source.negatives).validate()
     check_split(source.split)
     source.sampling.check(source.schema, source.negatives)
     if source.split.is_by_user and "user" in source.schema.indistinct:
@@ -163,7 +163,8 @@ class _Preparation:
         schema = with_negatives(self.source.schema, self.source.negatives)
         part = training_part(self.folder, self.raw, schema, self.source.split, fixed)
         encoder = fit_encoder(part, intake.distinct, users, items)
-        columns = [(table, field) for table in TABLES for field in table_fields(schema, table)]
+        tables = (*TABLES, POSITIVES) if self.source.negatives else TABLES
+        columns = [(table, field) for table in tables for field in table_fields(schema, table)]
         for done, (table, field) in enumerate(columns):
             self.tell("encode", done, len(columns))
             _encode_column(self.folder, self.raw, table, field, encoder)

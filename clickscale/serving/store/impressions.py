@@ -97,7 +97,7 @@ class Counting:
         """Contribution of an outcome to each tally that counts it."""
         added: dict[str, tuple[int, Any]] = {}
         for name, tally in self._reading.tallies.items():
-            if tally.label != label or (not outcome and tally.of in ("recency", "newest")):
+            if tally.label != label or (not outcome and tally.positives):
                 continue
             added[name] = 1, outcome
             if tally.of == "lift":

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from clickscale.arrays import Ints
 from clickscale.errors import InputError, StoreError, unknown
-from clickscale.inference.counter_files import overall_of
+from clickscale.inference.counter_files import keys_read
 from clickscale.inference.shown_candidates import ShownCandidates, read_shown
 from clickscale.inference.statistic_counters import read_outcome, statistic_values
 from clickscale.schema import newest_of
@@ -175,12 +175,8 @@ class KeyedStore:
         sums = _Sums(reader, self.reading, shown, beside)
         columns: dict[str, list[float]] = {}
         for statistic in self.reading.schema.statistics:
-            label = self.reading.tallies[statistic.name].label
-            overall = sums.overall(label) if statistic.of == "rate" else (0, 0)
-            if overall is not None:
-                index = sums.tables[statistic.by].index
-                values = statistic_values(statistic, index, sums.of(statistic.name), overall, shown.time)
-                columns[statistic.name] = values.tolist()
+            tally = self.reading.tallies[statistic.name]
+            columns[statistic.name] = statistic_values(statistic, tally, sums.of, shown.time).tolist()
         if not columns:
             return found
         found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -428,26 +424,20 @@ class _Sums:
         self._lacks_newest = sums is None
         return shown if sums is None else replace(shown, newest=sums[1])
 
-    def of(self, name: str) -> Ints:
-        """(K, 2) count and sum of a tally by key."""
+    def of(self, name: str) -> tuple[Ints, Ints]:
+        """(C, slots) places of the keys of a tally, and (K, 2) count and sum by key."""
         group = self._reading.group_of[name]
-        return self._sums[group.by][:, group.place[name]]
+        return self.tables[group.by].index, self._sums[group.by][:, group.place[name]]
 
     def leave_out_untold(self, found: list[dict[str, float]]) -> None:
         """Take out the values of candidates with a key whose sums cannot be told."""
         for statistic in self._reading.schema.statistics if self._untold or self._lacks_newest else ():
-            untold = np.isin(self.tables[statistic.by].index, self._untold.get(statistic.by, []))
-            untold |= self._lacks_newest and any(newest_of(key) for key in statistic.by)
-            for values, row in zip(found, untold.tolist(), strict=True):
-                if any(row):
-                    values.pop(statistic.name, None)
-
-    def overall(self, label: str) -> tuple[int, int] | None:
-        """Known labels and positives of all impressions; None if they cannot be told."""
-        if () in self._untold:
-            return None
-        count, total = self.of(overall_of(label))[0].tolist()
-        return count, total
+            for by in keys_read(statistic):
+                untold = np.isin(self.tables[by].index, self._untold.get(by, []))
+                untold |= self._lacks_newest and any(newest_of(key) for key in by)
+                for values, row in zip(found, untold.tolist(), strict=True):
+                    if any(row):
+                        values.pop(statistic.name, None)
 
 
 def _loader(reader: Reader, key: Key) -> Load:

@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clickscale.data.features.newest_positives import write_newest_positives
+from clickscale.data.features.newest_positives import Positives, write_newest_positives
 
 DELAY = 5
 
 
 def written(path: Path, memory_rows: int, delay: int, rows: list[tuple[int, int, int, int]]) -> list[int]:
     user, time, item, label = (np.array(column) for column in zip(*rows, strict=True))
-    write_newest_positives(path, user, time, item, label, delay=delay, memory_rows=memory_rows)
+    write_newest_positives(path, user, time, Positives(user, time, item, label, delay), memory_rows)
     return np.load(path).tolist()
 
 

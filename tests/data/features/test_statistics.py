@@ -276,6 +276,7 @@ EVERYTHING = (
     Statistic(name="f", by=("user", "genre"), of="lift", prior=3.0),
     Statistic(name="g", by=("user",), of="lift", label="buy", window=2 * DAY, prior=3.0),
     Statistic(name="h", by=("user", "genre"), of="recency", window=DAY),
+    Statistic(name="i", by=("user", "genre"), of="share", label="buy", window=DAY),
 )
 
 
@@ -285,7 +286,7 @@ def test_bytes_do_not_depend_on_the_memory_that_is_granted(tmp_path, memory_rows
     for folder, rows in ((tmp_path / "whole", 1 << 20), (tmp_path / "pieces", memory_rows)):
         write_log(folder)
         write_statistics(folder, schema, memory_rows=rows)
-    for name in "abcdefgh":
+    for name in "abcdefghi":
         written = [
             (tmp_path / which / f"impressions/field.{name}.npy").read_bytes() for which in ("whole", "pieces")
         ]
@@ -302,7 +303,7 @@ def test_the_order_of_rows_does_not_change_a_statistic(tmp_path):
             np.save(tmp_path / "b" / f"{name}.npy", column[order])
     for folder in ("a", "b"):
         write_statistics(tmp_path / folder, schema_of(*EVERYTHING))
-    for name in "abcdefgh":
+    for name in "abcdefghi":
         a, b = (np.load(tmp_path / folder / f"impressions/field.{name}.npy") for folder in "ab")
         np.testing.assert_array_equal(a[order], b)
 
@@ -316,7 +317,7 @@ def test_later_rows_never_change_an_earlier_statistic(tmp_path):
             np.save(tmp_path / "early" / f"{name}.npy", column[early])
     for folder in ("all", "early"):
         write_statistics(tmp_path / folder, schema_of(*EVERYTHING))
-    for name in "abcdefgh":
+    for name in "abcdefghi":
         everything, some = (np.load(tmp_path / f / f"impressions/field.{name}.npy") for f in ("all", "early"))
         np.testing.assert_array_equal(everything[early], some)
 
@@ -377,3 +378,81 @@ def test_sums_are_of_the_values_that_were_known():
     assert found.tolist() == [0.0, 0.5, 0.5, 0.0]
     later = sums_before(np.zeros(4, int), np.array([0, 1, 2, 10]), value, delay=2, window=9)
     assert later.tolist() == [0.0, 0.0, 0.0, 1.5]  # 0 left the window, 1 is unknown, 2 is known after 4
+
+
+def test_a_share_compares_positives_of_the_key_with_those_of_all_others(tmp_path):
+    columns = write_log(tmp_path)
+    written = (
+        Statistic(name="kind", by=("user_id", "genre"), of="share", prior=3.0, window=DAY),
+        Statistic(name="item", by=("item_id",), of="share", label="buy", prior=0.0),
+        Statistic(name="users", by=("genre", "user_id"), of="share"),
+    )
+    write_statistics(tmp_path, schema_of(*written, delay=7200))
+    user, item, time = (columns[f"impressions/{name}"] for name in ("user", "item", "time"))
+    genres = [set(row.tolist()) - {0} for row in columns["items/field.genre"]]
+    has = {genre: np.array([genre in genres[i] for i in item]) for genre in range(1, 6)}
+    click, buy = (columns[f"impressions/label.{name}"] == 1 for name in ("click", "buy"))
+    found = {one.name: np.load(tmp_path / f"impressions/field.{one.name}.npy") for one in written}
+    for row in range(0, 400, 23):
+        ever = click & (time + 7200 < time[row])
+        lately, mine = ever & (time >= time[row] - DAY), user == user[row]
+        kinds, users = [], []
+        for genre in genres[item[row]]:
+            expected = ((ever & has[genre]).sum() + 1) / (ever.sum() + 1)
+            own = (lately & mine & has[genre]).sum()
+            kinds.append((own + 3 * expected) / ((lately & mine).sum() + 3) / expected)
+            expected = ((ever & mine).sum() + 1) / (ever.sum() + 1)
+            own = (ever & mine & has[genre]).sum()
+            users.append((own + 20 * expected) / ((ever & has[genre]).sum() + 20) / expected)
+        bought = buy & (time < time[row])
+        among = (bought & (item == item[row])).sum() / bought.sum() * 1000 if bought.any() else 1
+        values = {"kind": np.mean(kinds), "users": np.mean(users), "item": among}
+        assert {name: column[row] for name, column in found.items()} == pytest.approx(values, rel=1e-6)
+
+
+def write_drawn(folder):
+    """A log of positives with a table of them, and impressions of which half were drawn."""
+    columns = write_log(folder)
+    random = np.random.default_rng(5)
+    shown = np.sort(random.choice(400, 120, replace=False))
+    positives = {
+        name.replace("impressions", "positives"): column[shown]
+        for name, column in columns.items()
+        if name.startswith("impressions")
+    }
+    positives["positives/label.click"] = np.ones(120, np.int8)
+    (folder / "positives").mkdir()
+    for name, column in positives.items():
+        np.save(folder / f"{name}.npy", column)
+    return columns, positives
+
+
+OF_POSITIVES = (
+    Statistic(name="a", by=("item",), of="count", window=DAY),
+    Statistic(name="b", by=("user", "slot"), of="share"),
+    Statistic(name="c", by=("user", "genre"), of="share", window=DAY, prior=3.0),
+    Statistic(name="d", by=("user",), of="recency", window=DAY),
+)
+
+
+def test_where_negatives_were_drawn_the_positives_of_the_log_are_counted(tmp_path):
+    columns, positives = write_drawn(tmp_path)
+    schema = structs.replace(schema_of(*OF_POSITIVES, delay=7200), sampled_negatives=1)
+    write_statistics(tmp_path, schema)
+    item, time = columns["impressions/item"], columns["impressions/time"]
+    sold, when = positives["positives/item"], positives["positives/time"]
+    seen = (sold == item[:, None]) & (when + 7200 < time[:, None]) & (when >= time[:, None] - DAY)
+    assert np.load(tmp_path / "impressions/field.a.npy").tolist() == seen.sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize("memory_rows", [64, 500])
+def test_positives_give_the_same_bytes_in_memory_and_on_disk(tmp_path, memory_rows):
+    schema = structs.replace(schema_of(*OF_POSITIVES, delay=7200), sampled_negatives=1)
+    for folder, rows in ((tmp_path / "whole", 1 << 20), (tmp_path / "pieces", memory_rows)):
+        write_drawn(folder)
+        write_statistics(folder, schema, memory_rows=rows)
+    for name in "abcd":
+        whole, pieces = (
+            (tmp_path / which / f"impressions/field.{name}.npy").read_bytes() for which in ("whole", "pieces")
+        )
+        assert whole == pieces

@@ -25,6 +25,8 @@ MORE = (
     Statistic(name="like_recency", by=("item",), of="recency", label="like", window=12 * DAY),
     Statistic(name="after_rate", by=("newest.item", "item")),
     Statistic(name="after_lift", by=("newest.genre", "genre"), of="lift"),
+    Statistic(name="item_share", by=("item",), of="share", window=9 * DAY),
+    Statistic(name="user_genre_share", by=("user", "genre"), of="share", prior=2.0),
 )
 
 

@@ -17,6 +17,7 @@ from clickscale.serving.store.reading import Reading
 from tests.data.tiny import source_of, tiny_tables
 from tests.inference.test_statistic_counters import (
     data_set,
+    drawn_data,
     outcomes_of,
     read_as_models_do,
     replayed,
@@ -67,6 +68,50 @@ def test_served_statistics_equal_those_of_training(
             seen += len(rows)
         store.close()
     assert seen == len(dataset.part("test")) > 30
+
+
+@pytest.mark.parametrize("delay", [0, 5 * 3600])
+def test_a_log_of_positives_is_continued_positive_by_positive(delay: int, tmp_path: Path) -> None:
+    """No drawn negative is told: the events are the rows of the log, those without negatives among them."""
+    dataset, clicks = drawn_data(tmp_path, delay)
+    moment, seen = moment_of(dataset, "valid"), 0
+    store = loaded("memory://", dataset, moment)
+    waiting = [row for row in clicks if row["time"] >= moment]
+    assert len(dataset.counted["time"]) == len(clicks) > (dataset.impressions["label.click"] == 1).sum()
+    for rows, request in replayed(dataset, moment):
+        while waiting and waiting[0]["time"] <= request["time"]:
+            row = waiting.pop(0)
+            labels = {"click": 1} if row["label.like"] is None else {"click": 1, "like": row["label.like"]}
+            context = {name: row[name] for name in ("position", "hour")}
+            event = Event(
+                id=f"{row['user']}.{row['item']}.{row['time']}",
+                user=row["user"],
+                item=row["item"],
+                time=row["time"],
+                behavior=None,
+                context=context,
+                labels=labels,
+            )
+            store.append([event])
+        bare = {key: value for key, value in request.items() if key not in ("profile", "behaviors")}
+        assert read_as_models_do(dataset, store.complete(bare, most=1000)) == stored(dataset, rows)
+        seen += len(rows)
+    assert seen > 60
+
+
+def test_what_is_no_positive_is_not_counted_where_positives_are(tmp_path: Path) -> None:
+    dataset, _ = drawn_data(tmp_path)
+    moment = moment_of(dataset)
+    store = loaded("memory://", dataset, moment)
+    asked = {"user": 100, "time": moment + 60, "candidates": [{"item": 10}]}
+    before = store.statistics([asked])
+    shown = [Event(id=str(n), user=100, item=10, time=moment + n, behavior=None, labels={}) for n in (1, 2)]
+    store.append(shown)
+    store.settle([Outcome(impression="1", user=100, labels={"click": 0})])
+    assert store.statistics([asked]) == before
+    store.settle([Outcome(impression="2", user=100, labels={"click": 1})])
+    (after,), (was,) = store.statistics([asked])[0], before[0]
+    assert after["item_count"] == was["item_count"] + 1
 
 
 def test_outcomes_that_are_told_later_count_like_those_that_come_along(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class _Draft:
         ordered = bool(self.shape.order)
         keys_hour = HOUR not in self.taken and not ordered
         sample = Sample.of(self.sampled, events, keys_hour=keys_hour)
-        yield from statistic_lines(self.categories, has, ordered, self._free, sample)
+        yield from statistic_lines(self.categories, has, ordered, self._free, sample, not events.labels)
         yield from split_lines(self.shape, events.user)
 
     def _read_tables(self) -> list[NamedTable]:

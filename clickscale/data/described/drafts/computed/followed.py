@@ -40,13 +40,6 @@ def told_by_newest(
     return told_beyond(told, _pairs(newest, shown), known, group=user)
 
 
-def with_drawn(user: Codes, time: Codes, shown: Codes) -> tuple[Codes, Codes, Codes, Floats]:
-    """Add to a log of positives as many negatives, with what other rows show; return the four arguments."""
-    drawn = np.random.default_rng(0).permutation(shown)
-    label = np.repeat([1.0, 0.0], len(shown))
-    return np.tile(user, 2), np.tile(time, 2), np.concatenate([shown, drawn]), label
-
-
 def _newest(user: Codes, time: Codes, shown: Codes, outcome: Codes) -> Codes:
     """(N,) what the newest positive of the user before each row showed; 0 for none."""
     order = np.lexsort((time, user))

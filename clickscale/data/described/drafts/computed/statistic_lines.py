@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.computed.followed import told_by_newest, with_drawn
+from clickscale.data.described.drafts.computed.followed import told_by_newest
 from clickscale.data.described.drafts.computed.told import Codes, Floats, binned, joined, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.roles import mentions, separation
@@ -25,7 +25,7 @@ from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.features.counts_in_memory import counts_before
 from clickscale.data.features.statistics import hours_of
 from clickscale.data.tables.casts import detect_unit, seconds
-from clickscale.schema import HOUR, NEWEST, Statistic, usual_statistics
+from clickscale.schema import HOUR, NEWEST, Statistic, newest_of, usual_statistics
 
 _CATEGORIES = (3, 300)  # fewest and most values of a field that tells the kind of an item
 _MANY, _ALONE = (
@@ -195,21 +195,19 @@ class Sample:
 
     def _followed(self, kind: str, pairs: Sequence[tuple[str, str]]) -> list[str]:
         """List of item and kind what depends on that of the newest click, beyond pairs of fields."""
-        if self.user is None or self.item is None or self.seconds is None:
+        if self.user is None or self.item is None or self.seconds is None or self.label is None:
             return []
         time = np.asarray(self.seconds.fill_null(0), np.int64)
         user = np.where(np.asarray(self.seconds.is_valid()), _codes(self.user), 0)
         kinds = {field.name: field.values for field in self.fields if field.name == kind}
         codes = {field.name: _codes(field.values) for field in self.fields}
         more = [joined(codes[one], codes[other]) for one, other in pairs if one in codes]
-        found = []
-        for name, values in ({"item": self.item} | kinds).items():
-            shown = _codes(values)
-            of_all = (user, time, shown)
-            rows = with_drawn(*of_all) if self.label is None else (*of_all, self.label, more)
-            if told_by_newest(*rows) >= _FOLLOWS:
-                found.append(name)
-        return found
+        shown = {name: _codes(values) for name, values in ({"item": self.item} | kinds).items()}
+        return [
+            name
+            for name, of_row in shown.items()
+            if told_by_newest(user, time, of_row, self.label, more) >= _FOLLOWS
+        ]
 
     def _liked(self, field: Sampled, *kind: Sampled) -> float:
         """Measure how far an attribute of items tells what users like, beyond their kind if that is given."""
@@ -272,6 +270,7 @@ def statistic_lines(
     ordered: bool,
     free: Callable[[str], str],
     sample: Sample,
+    drawn: bool,
 ) -> Iterator[str]:
     """Yield the tables ``[[statistics]]``.
 
@@ -280,21 +279,24 @@ def statistic_lines(
         has: which of ``user`` and ``item`` the log has.
         ordered: true if moments are places in an order, so that windows in seconds mean nothing.
         free: gives a name that no field has.
-        sample: what calls for more than the usual ones.
+        sample: what calls for more than the usual ones; where negatives are drawn, they copy the context of
+            their positive, and nothing does.
+        drawn: whether negatives are drawn.
     """
     category, why = _category(categories, sample)
     recency = sample.calls_for_recency(category)
-    usual = [each for each in usual_statistics(category) if each.of != "recency" or recency]
+    usual = [each for each in usual_statistics(category, drawn=drawn) if each.of != "recency" or recency]
     known = {(each.by, each.of, each.window) for each in usual}
     more = {
         each: said
-        for each, said in sample.called_for(category)
+        for each, said in (() if drawn else sample.called_for(category))
         if (each.by, each.of, each.window) not in known
     }
     statistics = [
         each
         for each in (*usual, *more)
-        if all(has.get(key, True) for key in each.by) and not (each.window and ordered)
+        if all(has.get("user" if newest_of(key) else key, True) for key in each.by)
+        and not (each.window and ordered)
     ]
     if not statistics:
         return
@@ -302,7 +304,8 @@ def statistic_lines(
     yield "# numbers beside the fields. Any of them may be removed."
     yield f"# {why}"
     for each in statistics:
-        yield f"[[statistics]]  # {'; '.join(filter(None, (_meaning(each), remark(more.get(each, '')))))}"
+        meaning = _meaning(each, "positives" if drawn else "impressions")
+        yield f"[[statistics]]  # {'; '.join(filter(None, (meaning, remark(more.get(each, '')))))}"
         yield f"name = {quoted(free(each.name))}"
         yield f"by = [{', '.join(quoted(key) for key in each.by)}]"
         yield f"of = {quoted(each.of)}"
@@ -332,18 +335,28 @@ def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, st
     return chosen, f"{chosen} stands for the kind of an item: {why}."
 
 
-def _meaning(statistic: Statistic) -> str:
-    """Describe a statistic in words."""
+def _meaning(statistic: Statistic, counted: str) -> str:
+    """Describe a statistic in words.
+
+    Args:
+        counted: what is counted.
+    """
+    *others, last = statistic.by
+    share = (
+        f"how often the positives of the same {' and '.join(others)} have this {last}, next to all positives"
+    )
     what = {
-        "count": "number of earlier impressions of the same",
+        "count": f"number of earlier {counted} of the same",
         "rate": "smoothed label rate of earlier impressions of the same",
         "lift": "earlier labels less the rates of their items, of the same",
         "recency": "seconds since the newest positive label of the same",
+        "share": share if others else "how many of a thousand earlier positives are of the same",
     }[statistic.of]
     window = statistic.window
     size, unit = next(((n, name) for n, name in _UNITS if window and window % n == 0), (1, ""))
     back = f", {window // size} {unit}{'s' * (window > size)} back" if unit else ""
-    return f"{what} {' and '.join(statistic.by)}{back}"
+    names = "" if what == share else f" {' and '.join(statistic.by)}"
+    return f"{what}{names}{back}"
 
 
 def _tells_kind(column: Column) -> bool:

@@ -202,18 +202,6 @@ def aisles(random: Random) -> dict[str, Columns]:
     return episodes(random, kinds=5)
 
 
-def refills(random: Random) -> dict[str, Columns]:
-    """Positives only: every second one is what goes with the one before."""
-    rows = log(random)
-    order = np.lexsort((rows["time"], rows["user_id"]))
-    item, follows = rows["item_id"][order], random.random(ROWS) < 0.5
-    item[1:] = np.where(follows[1:], (item[:-1] + 1) % 50, item[1:])
-    return {
-        "log.csv": {name: values[order] for name, values in rows.items() if name != "item_id"}
-        | {"item_id": names("i", item)}
-    }
-
-
 def orders(random: Random) -> dict[str, Columns]:
     """Positives only: the order that a row belongs to is known of behaviors."""
     rows = log(random)
@@ -249,7 +237,6 @@ VISIT = ["user_count_10m", "user_count_1h"]
         (moods, ["user_recency"]),
         (episodes, ["after_item_lift"]),
         (aisles, ["after_item_lift", "after_category_lift"]),
-        (refills, ["after_item_lift"]),
         (orders, []),
     ],
 )
