@@ -38,6 +38,7 @@ STATISTICS = (
     Statistic(name="genre_recency", by=("user", "genre"), of="recency", label="like", window=20 * DAY),
     Statistic(name="after_item_rate", by=("newest.item", "item"), prior=1.0),
     Statistic(name="after_genre_lift", by=("newest.genre", "genre"), of="lift", window=8 * DAY),
+    Statistic(name="after_item_share", by=("newest.item", "item"), of="share", prior=1.0),
     Statistic(name="after_count", by=("gender", "newest.item_id"), of="count"),
     Statistic(name="after_like_recency", by=("newest.genre",), of="recency", label="like", window=9 * DAY),
     Statistic(name="item_share", by=("item",), of="share", label="like"),
