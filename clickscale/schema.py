@@ -350,6 +350,15 @@ class Schema(Config, frozen=True):
         """Context fields that a request carries: the logged ones and the statistics."""
         return (*self.context, *(statistic.as_field() for statistic in self.statistics))
 
+    def fault_of(self, statistic: Statistic) -> str:
+        """Describe why a statistic says nothing in this log; empty if it says something."""
+        if not self.sampled_negatives or statistic.of not in ("rate", "lift"):
+            return ""
+        return (
+            f"statistic {statistic.name!r}: where negatives are drawn, positives alone are counted, and a "
+            f"{statistic.of} of these says nothing; declare of = 'share' or 'count' and prepare the log"
+        )
+
     def keys_hour(self, key: str) -> bool:
         """True if a key of statistics is the hour of an impression, and no field has this name."""
         return key == HOUR and HOUR not in {f.name for f in (*self.profile, *self.items, *self.context)}
@@ -465,11 +474,7 @@ class Schema(Config, frozen=True):
                     f"{statistic.prior:g}) must be >= 0, the window at most {_LONGEST} seconds and the "
                     "prior finite"
                 )
-            if statistic.of in ("rate", "lift") and self.sampled_negatives:
-                problems.append(
-                    f"statistic {statistic.name!r}: of a log whose negatives are drawn positives alone are "
-                    f"counted, and a {statistic.of} of these says nothing; declare of = 'share' or 'count'"
-                )
+            problems += filter(None, [self.fault_of(statistic)])
             if statistic.of == "recency" and not statistic.window:
                 problems.append(
                     f"statistic {statistic.name!r}: a recency needs a window in seconds, its value where "

@@ -135,6 +135,14 @@ def test_a_statistic_needs_a_key_and_numbers_within_bounds(wrong: Statistic) -> 
         schema(statistics=(wrong,)).validate()
 
 
+@pytest.mark.parametrize("of", ["rate", "lift"])
+def test_where_negatives_are_drawn_a_rate_is_refused_with_what_to_declare(of: Any) -> None:
+    declared = Statistic(name="s", by=("item",), of=of)
+    schema(statistics=(declared,)).validate()
+    with pytest.raises(SchemaError, match=f"statistic 's'.* a {of} of these .*of = 'share' or 'count'"):
+        schema(statistics=(declared,), sampled_negatives=4).validate()
+
+
 def test_a_good_schema_is_returned_as_it_is() -> None:
     good = schema(profile=(Field(name="x", shares="genre"),), statistics=STATISTICS[:1])
     assert good.validate() is good

@@ -160,16 +160,12 @@ def _share_of(label: str, by: tuple[str, ...], window: int) -> str:
     return f"share:{label}:{window}:{','.join(by)}"
 
 
-def compared_with(statistic: Statistic, label: str) -> tuple[str, ...]:
-    """Names of the tallies of positives that a share is compared with, in the order of `share_counts`."""
-    return tuple(_share_of(label, by, window) for by, window in share_counts(statistic)[1:])
-
-
-def keys_read(statistic: Statistic) -> tuple[tuple[str, ...], ...]:
-    """Keys of all tallies that a value of a statistic is made of."""
+def tallies_read(statistic: Statistic, label: str) -> tuple[str, ...]:
+    """Names of the tallies that a value of a statistic is made of, its own first."""
     if statistic.of == "share":
-        return tuple(by for by, _ in share_counts(statistic))
-    return (statistic.by, ()) if statistic.of == "rate" else (statistic.by,)
+        compared = (_share_of(label, by, window) for by, window in share_counts(statistic)[1:])
+        return (statistic.name, *compared)
+    return (statistic.name, overall_of(label)) if statistic.of == "rate" else (statistic.name,)
 
 
 def raw_of_index(encoder: Encoder, name: str) -> Callable[[int], Any]:

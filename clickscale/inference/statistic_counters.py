@@ -37,13 +37,13 @@ from clickscale.inference.counter_files import (
     Key,
     OpenImpression,
     Tally,
-    compared_with,
     contribution_rows,
     items_of,
     newest_tally,
     overall_of,
     read_counters,
     tallies_of,
+    tallies_read,
     write_counters,
 )
 from clickscale.inference.requests import Request
@@ -378,13 +378,12 @@ def statistic_values(
         first, second = (np.ascontiguousarray(part) for part in np.moveaxis(rows, -1, 0))
         return index >= 0, first, second
 
-    there, first, second = sums(tally.name)
+    (there, first, second), *others = (sums(name) for name in tallies_read(statistic, tally.label))
     if statistic.of == "share":
-        others = [sums(name)[2] for name in compared_with(statistic, tally.label)]
-        return share_values(statistic, there, (second, *others))
+        return share_values(statistic, there, (second, *(positives for *_, positives in others)))
     expected = np.zeros(len(there))
     if statistic.of == "rate":
-        expected = overall_rate(*(part[:, 0] for part in sums(overall_of(tally.label))[1:]))
+        expected = overall_rate(*(part[:, 0] for part in others[0][1:]))
     return values_of(statistic, first, second, there, expected, np.full(len(there), time))
 
 

@@ -11,6 +11,7 @@ from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError, DataError, SchemaError
 from tests.data.tiny import DAY, STATISTICS, source_of, tiny_dataset, tiny_schema, tiny_source, tiny_tables
+from tests.inference.test_statistic_counters import drawn_data
 
 FEW = _TreesConfig(rounds=30, least_rows=5, leaves=7)
 
@@ -56,6 +57,20 @@ def test_a_lift_compares_labels_with_what_their_items_promised(data):
             seen = (user == user[row]) & (time < time[row]) & (time >= time[row] - window)
             expected.append(surprise[seen].sum() / (seen.sum() + 4))
         np.testing.assert_allclose(column(data, name, prior=4.0), expected, atol=1e-5)
+
+
+def test_where_negatives_were_drawn_positives_are_counted(tmp_path):
+    data, clicks = drawn_data(tmp_path)
+    time, item = data.impressions["time"], data.items["ids"][data.impressions["item"]]
+    sold, when = (np.array([row[name] for row in clicks]) for name in ("item", "time"))
+    known = when < time[:, None]
+    own = (known & (sold == item[:, None])).sum(axis=1)
+    np.testing.assert_allclose(column(data, "count(item)"), own)
+    share = (own + 4 / 1000) / (known.sum(axis=1) + 4) * 1000
+    np.testing.assert_allclose(column(data, "share(item)", prior=4.0), share, rtol=1e-5)
+    names = _features(data, np.arange(3)).names
+    assert {"share(item 30d)", "share(user*genre)", "count(user)"} <= set(names)
+    assert not [name for name in names if name.startswith(("rate", "lift"))]
 
 
 def test_behaviors_are_counted_if_they_were_known(data):

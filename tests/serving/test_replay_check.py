@@ -102,7 +102,8 @@ def test_a_log_of_positives_is_replayed_without_its_drawn_negatives(tmp_path: Pa
     dataset, clicks = drawn_data(tmp_path)
     artifact = tiny_artifact(tmp_path, dataset, "lightsuan")
     report = replayed((artifact, tmp_path / "data"))
-    assert report.is_equal and report.scored == len(dataset.part("test")) > 30
+    assert report.is_equal
+    assert report.scored == len(dataset.part("test")) > 30
     first = moment_of(dataset, "test")
     told = [row for row in clicks if row["time"] >= first]
     assert len(told) <= report.events < len(told) + len(dataset.behaviors["time"])

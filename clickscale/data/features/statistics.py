@@ -483,7 +483,9 @@ def _mean(
 
 
 def label_of_statistic(schema: Schema, statistic: Statistic) -> Label:
-    """Find the label of a statistic and check its durations."""
+    """Find the label of a statistic; refuse durations and statistics that make no sense in the log."""
+    if fault := schema.fault_of(statistic):
+        raise SchemaError(f"Schema {schema.name!r}: {fault}.")
     labels = {label.name: label for label in schema.labels}
     name = statistic.label or schema.labels[0].name
     if name not in labels:

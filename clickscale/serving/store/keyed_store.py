@@ -11,7 +11,7 @@ from msgspec import structs
 
 from clickscale.arrays import Ints
 from clickscale.errors import InputError, StoreError, unknown
-from clickscale.inference.counter_files import keys_read
+from clickscale.inference.counter_files import tallies_read
 from clickscale.inference.shown_candidates import ShownCandidates, read_shown
 from clickscale.inference.statistic_counters import read_outcome, statistic_values
 from clickscale.schema import newest_of
@@ -432,7 +432,9 @@ class _Sums:
     def leave_out_untold(self, found: list[dict[str, float]]) -> None:
         """Take out the values of candidates with a key whose sums cannot be told."""
         for statistic in self._reading.schema.statistics if self._untold or self._lacks_newest else ():
-            for by in keys_read(statistic):
+            label = self._reading.tallies[statistic.name].label
+            for name in tallies_read(statistic, label):
+                by = self._reading.group_of[name].by
                 untold = np.isin(self.tables[by].index, self._untold.get(by, []))
                 untold |= self._lacks_newest and any(newest_of(key) for key in by)
                 for values, row in zip(found, untold.tolist(), strict=True):

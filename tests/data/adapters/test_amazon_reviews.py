@@ -53,6 +53,8 @@ def test_without_attributes_no_statistic_is_by_category(tmp_path):
     assert open_source("amazon-reviews", tmp_path).schema.statistics == usual_statistics()
     (tmp_path / "meta_Books.json").write_text("{'asin': 'B000000001'}\n")
     assert open_source("amazon-reviews", tmp_path).schema.statistics == usual_statistics("category")
+    drawn = open_source("amazon-reviews", tmp_path, {"negatives": 2}).schema
+    assert drawn.statistics == usual_statistics("category", drawn=True)
 
 
 def test_reviews_of_2018_have_attributes_as_json(tmp_path):

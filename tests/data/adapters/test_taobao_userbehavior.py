@@ -5,6 +5,7 @@ import pytest
 from clickscale.data.adapters import open_source, taobao_userbehavior
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import ConfigError
+from clickscale.schema import usual_statistics
 from tests.data.sources import check_columns, drained, real_log
 
 
@@ -37,6 +38,7 @@ def test_every_event_is_a_behavior_and_views_are_positive_impressions(folder):
 def test_the_positive_type_and_the_negatives_are_options(folder):
     source = open_source("taobao-userbehavior", folder, {"positive": "buy", "negatives": "1"})
     assert source.negatives == 1
+    assert source.schema.statistics == usual_statistics("category", drawn=True)
     assert [r["item"] for r in drained(source)["impressions"]] == [268, None]
     with pytest.raises(ConfigError, match="positive = 'view'"):
         open_source("taobao-userbehavior", folder, {"positive": "view"})

@@ -71,7 +71,7 @@ class Log:
                 *self.fields["items"],
             ),
             context=(Field(name="position", dtype="int"), *self.fields["context"]),
-            statistics=usual_statistics("category"),
+            statistics=usual_statistics("category", drawn=self.negatives > 0),
         ).validate()
         shown = dict(self.shown)
         if self.negatives:

@@ -8,6 +8,7 @@ import pytest
 from clickscale.data.checks.leaks import _recompute, leak_check
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.source import Split
+from clickscale.features import column_of
 from clickscale.schema import Field, Label, Schema, Statistic
 from tests.data.resealed import reseal
 from tests.data.tiny import (
@@ -20,6 +21,7 @@ from tests.data.tiny import (
     tiny_source,
     tiny_tables,
 )
+from tests.inference.test_statistic_counters import DRAWN, drawn_data
 
 EVERY_KIND = (
     *STATISTICS,
@@ -180,6 +182,18 @@ def test_a_count_that_is_one_too_large_is_found(copy):
 def test_an_item_shown_before_it_existed_is_found(copy):
     spoil(copy, "items/first_seen", lambda first: first.__setitem__(slice(2, None), START + 10 * DAY))
     assert codes(copy) == {"item_not_yet_there"}
+
+
+def test_statistics_of_positives_are_recomputed_by_their_definition(tmp_path):
+    data, _ = drawn_data(tmp_path)
+    report = leak_check(data.path, sample=40)
+    assert report.ok
+    assert report.checked["statistic"] == len(DRAWN) * 40
+    for name in ("item_count", "user_genre_share"):
+        copy = tmp_path / name
+        shutil.copytree(data.path, copy)
+        spoil(copy, f"impressions/{column_of(name)}", lambda values: np.negative(values, out=values))
+        assert [finding.code for finding in leak_check(copy).findings] == ["statistic"]
 
 
 def test_a_negative_of_the_second_in_which_its_item_appeared_is_found(tmp_path):

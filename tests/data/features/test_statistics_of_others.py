@@ -13,6 +13,7 @@ from clickscale.data.features.statistics_of_others import StatisticsOfOthers
 from clickscale.features import column_of
 from clickscale.schema import Statistic
 from tests.data.tiny import DAY, STATISTICS, tiny_dataset, tiny_source
+from tests.inference.test_statistic_counters import drawn_data
 
 MORE = (
     *STATISTICS,
@@ -80,3 +81,14 @@ def test_statistics_that_count_the_present_moment_would_be_seen(
     monkeypatch.setattr(statistics_of_others.np, "searchsorted", lambda a, v: honest(a, v, side="right"))
     found = StatisticsOfOthers(dataset.path, dataset.encoder).values(rows, items)
     assert np.abs(found - stored(dataset, rows)).max() > 1e-3
+
+
+def test_where_negatives_were_drawn_another_item_has_its_own_positives(tmp_path: Path) -> None:
+    drawn, _ = drawn_data(tmp_path, delay=5 * 3600)
+    rows = np.arange(len(drawn.impressions["time"]))
+    items = np.asarray(drawn.impressions["item"]).astype(np.int64)
+    others = StatisticsOfOthers(drawn.path, drawn.encoder)
+    assert np.abs(others.values(rows, items) - stored(drawn, rows)).max() < 4e-6
+    row, other = len(rows) // 2, int(items[items != items[len(rows) // 2]][0])
+    (found,) = others.values(np.array([row]), np.array([other]))
+    assert found == pytest.approx(shown_instead(drawn, row, other, tmp_path), abs=1e-6)

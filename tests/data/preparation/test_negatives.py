@@ -92,6 +92,18 @@ def test_every_positive_has_its_negatives_or_is_left_out_and_counted(tmp_path: P
         assert (end - start, click[group].sum(), len(set(item[group].tolist()))) == (4, 1, 4)
         for name in ("visible", "field.position", "field.hour"):
             assert len(set(impressions[name][group].tolist())) == 1, name
+    told = {(row["user"], row["item"], row["time"]) for row in tables["impressions"]}
+    counted = dataset.counted  # the whole log: also the positives that got no negatives
+    users, items = dataset.users["ids"], dataset.items["ids"]
+    assert told == set(
+        zip(
+            users[counted["user"]].tolist(),
+            items[counted["item"]].tolist(),
+            counted["time"].tolist(),
+            strict=True,
+        )
+    )
+    assert len(counted["time"]) == report.rows
     first, second = dataset.manifest.notes
     assert "3 negatives per positive were drawn uniformly" in first
     assert "popularity is part of what is measured" in first

@@ -191,14 +191,13 @@ def test_without_a_label_negatives_are_sampled_with_a_warning(tmp_path):
     text, tree = draft(tmp_path, write_csv(tmp_path / "shop.csv", rows))
     assert tree["negatives"] == 4
     assert "labels" not in tree
-    assert [each["name"] for each in tree["statistics"]][:4] == [
-        "item_rate",
-        "item_count",
-        "user_rate",
-        "user_count",
-    ]
     assert "WARNING" in text
-    assert load_log(tmp_path / "log.toml").negatives == 4
+    assert "how many of a thousand earlier positives are of the same item, 30 days back" in text
+    assert "the same user have this category, next to all positives, 7 days back" in text
+    read = load_log(tmp_path / "log.toml")
+    assert read.negatives == 4
+    usual = [each for each in usual_statistics("category", drawn=True) if each.of != "recency"]
+    assert list(read.schema.statistics) == usual
 
 
 def test_without_a_label_the_columns_that_may_be_one_are_named(tmp_path):
