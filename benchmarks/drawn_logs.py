@@ -20,7 +20,7 @@ from drawing import (
     sigmoid,
     tail,
 )
-from drawn_visits import browsing
+from drawn_visits import browsing, sequels
 
 # --- the logs
 
@@ -491,4 +491,5 @@ LOGS: dict[str, Callable[[Random], Log]] = {
     "units": units,
     "sellers": sellers,
     "browsing": browsing,
+    "sequels": sequels,
 }

@@ -1,4 +1,4 @@
-"""A log of visits, in which several things decide together; for `drawn_logs.py`."""
+"""Logs of visits, in which what was clicked before decides; for `drawn_logs.py`."""
 
 import numpy as np
 from drawing import DAY, DAYS, ROWS, START, Log, Random, basic, catalog, effects, names, sigmoid
@@ -34,3 +34,41 @@ def browsing(random: Random) -> Log:
     visitor, article, moment, chance, clicked = columns
     attributes = catalog(kind) | {"brand": names("b", brand)}
     return Log(basic(visitor, article, moment), chance, attributes, outcome=clicked)
+
+
+def sequels(random: Random) -> Log:
+    """Visits of sixteen rows in a catalog of hidden sets: some of a set go well after another, some do not.
+
+    Half of what is shown after a click is of the set of what was clicked. No column tells the sets.
+    """
+    users, items, steps, together = 1500, 300, 16, 6
+    kind = random.integers(12, size=items)
+    user = random.integers(users, size=(ROWS // steps, 1))
+    time = (
+        START
+        + random.integers(DAYS * DAY, size=user.shape)
+        + np.cumsum(random.integers(20, 90, (len(user), steps)), axis=1)
+    )
+    after = random.normal(0, 1.5, (items, together))
+    quality, likes = effects(random, items, 0.5), random.normal(0, 0.5, (users, 12))
+    item, logit = np.zeros(time.shape, int), np.zeros(time.shape)
+    outcome, newest = np.zeros(time.shape, int), np.full(len(user), -1)
+    for step in range(steps):
+        other = random.integers(items, size=len(user))
+        of_set = newest - newest % together + random.integers(together, size=len(user))
+        related = (newest >= 0) & (random.random(len(user)) < 0.5)
+        item[:, step] = shown = np.where(related, of_set, other)
+        follows = (newest >= 0) & (shown // together == newest // together)
+        logit[:, step] = -1 + quality[shown] + likes[user[:, 0], kind[shown]]
+        logit[:, step] += follows * after[newest, shown % together]
+        outcome[:, step] = random.random(len(user)) < sigmoid(logit[:, step])
+        newest = np.where(outcome[:, step], shown, newest)
+    order = np.argsort(time, axis=None, kind="stable")
+    columns = [
+        np.broadcast_to(each, time.shape).ravel()[order] for each in (user, item, time, logit, outcome)
+    ]
+    visitor, article, moment, chance, clicked = columns
+    # Ids in an order that says nothing of the sets.
+    name = random.permutation(items)
+    attributes = {"item_id": names("i", name), "category": names("c", kind)}
+    return Log(basic(visitor, name[article], moment), chance, attributes, outcome=clicked)
