@@ -274,11 +274,14 @@ def usual_statistics(
 def _usual_of_positives(category: str, returning: bool) -> tuple[Statistic, ...]:
     """Statistics that a log of positives declares by default."""
     month = 30 * 86_400
+    windows = (("", 0), ("_30d", month), ("_365d", 365 * 86_400))
     found = [
         Statistic(name="item_count", by=("item",), of="count"),
-        Statistic(name="item_share", by=("item",), of="share"),
-        Statistic(name="item_share_30d", by=("item",), of="share", window=month),
-        Statistic(name="item_share_365d", by=("item",), of="share", window=365 * 86_400),
+        *(
+            # One expected positive: in a window of few, a single one is no sign that an item is popular.
+            Statistic(name=f"item_share{name}", by=("item",), of="share", window=window, prior=1000.0)
+            for name, window in windows
+        ),
         Statistic(name="user_count", by=("user",), of="count"),
         Statistic(name="after_item_share", by=(NEWEST + "item", "item"), of="share"),
     ]

@@ -311,6 +311,8 @@ def statistic_lines(
         yield f"of = {quoted(each.of)}"
         if each.window:
             yield f"window = {each.window}"
+        if each.prior != Statistic(name="", by=()).prior:
+            yield f"prior = {each.prior:g}"
 
 
 def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, str]:
