@@ -14,23 +14,19 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.computed.made_columns import parts_of_urls, with_clock
 from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.role_words import WORDS
-from clickscale.data.described.drafts.roles import (
+from clickscale.data.described.drafts.roles.column_names import (
     CLICKS,
     FEEDBACK,
-    find_id,
-    find_time,
     is_action,
-    is_free_text,
     is_quantity,
     named,
-    numbers_or_none,
     plain_name,
-    separation,
-    shared_id,
-    side_of,
-    unread_time,
 )
+from clickscale.data.described.drafts.roles.column_values import is_free_text, numbers_or_none, separation
+from clickscale.data.described.drafts.roles.id_columns import find_id, shared_id
+from clickscale.data.described.drafts.roles.moments import find_time, unread_time
+from clickscale.data.described.drafts.roles.role_words import WORDS
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import precedes, tells_outcome, written_after, written_with

@@ -35,18 +35,11 @@ from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.labels.label_lines import delays_of, label_lines, late_outcomes
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
-from clickscale.data.described.drafts.roles import (
-    FEEDBACK,
-    follows_order,
-    guests_of,
-    is_action,
-    is_afterwards,
-    is_moment_of,
-    named,
-    numbers_or_none,
-    shared_id,
-    side_of,
-)
+from clickscale.data.described.drafts.roles.column_names import FEEDBACK, is_action, is_afterwards, named
+from clickscale.data.described.drafts.roles.column_values import follows_order, numbers_or_none
+from clickscale.data.described.drafts.roles.id_columns import guests_of, shared_id
+from clickscale.data.described.drafts.roles.moments import is_moment_of
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import user_history
@@ -66,7 +59,8 @@ from clickscale.data.described.drafts.toml_lines import (
     remark,
     time_lines,
 )
-from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
+from clickscale.data.described.log_config import CANONICAL, LogConfig
+from clickscale.data.described.log_schema import log_schema
 from clickscale.data.described.rows import ORDER, as_text
 from clickscale.data.features.texts import whole_texts
 from clickscale.errors import ConfigError, InputError, unknown

@@ -21,15 +21,10 @@ from clickscale.data.described.drafts.lists.listed import (
 )
 from clickscale.data.described.drafts.lists.object_lists import with_lists_of_objects
 from clickscale.data.described.drafts.lists.slates import find_slate
-from clickscale.data.described.drafts.roles import (
-    find_id,
-    find_time,
-    mentions,
-    named,
-    plain_ends,
-    plain_name,
-    separation,
-)
+from clickscale.data.described.drafts.roles.column_names import mentions, named, plain_ends, plain_name
+from clickscale.data.described.drafts.roles.column_values import separation
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import quoted
 from clickscale.data.described.rows import ORDER, Lists, Order, RowShape, as_text, composed, flat

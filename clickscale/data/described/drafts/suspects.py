@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import lies_before, numbers_or_none
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none
+from clickscale.data.described.drafts.roles.moments import lies_before
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.evidence import evidence, number_groups
 

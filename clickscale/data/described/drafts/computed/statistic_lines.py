@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
-from clickscale.data.described.drafts.roles import mentions, separation
+from clickscale.data.described.drafts.roles.column_names import mentions
+from clickscale.data.described.drafts.roles.column_values import separation
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.features.counts_in_memory import counts_before

@@ -20,7 +20,8 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.labels.label_search import named_labels
-from clickscale.data.described.drafts.roles import find_id, find_time
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
 

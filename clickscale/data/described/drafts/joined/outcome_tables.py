@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.computed.made_columns import with_clock
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.labels.label_search import named_labels
-from clickscale.data.described.drafts.roles import find_time, plain_name
+from clickscale.data.described.drafts.roles.column_names import plain_name
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines
 from clickscale.data.described.rows import moment_texts

@@ -16,7 +16,7 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
 )
 from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
-from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.shapes import Shape, with_entries
 from clickscale.data.described.drafts.toml_lines import identifier, remark

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import is_afterwards, moments_beside, numbers_or_none
+from clickscale.data.described.drafts.roles.column_names import is_afterwards
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none
+from clickscale.data.described.drafts.roles.moments import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.suspects import written_after, written_with
 from clickscale.data.described.rows import as_text

@@ -22,13 +22,8 @@ from clickscale.data.described.drafts.labels.outcome_words import (
     positive_of,
 )
 from clickscale.data.described.drafts.labels.rated_labels import rated_label
-from clickscale.data.described.drafts.roles import (
-    CLICKS,
-    FEEDBACK,
-    is_afterwards,
-    named,
-    side_of,
-)
+from clickscale.data.described.drafts.roles.column_names import CLICKS, FEEDBACK, is_afterwards, named
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.errors import InputError

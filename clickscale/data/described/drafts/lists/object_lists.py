@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.tables.arrow_types import unreadable
 from clickscale.data.tables.paths import value_at
