@@ -222,7 +222,6 @@ def _other_users(columns: Sequence[Column], user: Column | None) -> dict[str, st
         column
         for column in columns
         if column is not user
-        and column.values.null_count
         and find_id([column], "user") is column
         and named([column, user], WORDS["user"].names) is not user
     ]

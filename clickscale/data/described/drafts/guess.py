@@ -363,7 +363,8 @@ class _Draft:
             yield from self._key_line("user", self.behaviors.user, self.events.user)
             yield from self._key_line("item", self.behaviors.item, self.events.item)
             yield from time_lines(self.behaviors.time)
-            rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
+            never = {*self.behaviors.ids, *self.behaviors.shape.left_out}
+            rest = [c for name, c in self.behaviors.head.columns.items() if name not in never]
             yield from self._fields([(c, "") for c in rest if not c.unit and not useless(c)], "past_")
             yield from _left_out(self.behaviors.head.left_out)
             return

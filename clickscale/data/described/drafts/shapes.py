@@ -21,7 +21,13 @@ from clickscale.data.described.drafts.lists.listed import (
 )
 from clickscale.data.described.drafts.lists.object_lists import with_lists_of_objects
 from clickscale.data.described.drafts.lists.slates import find_slate
-from clickscale.data.described.drafts.roles.column_names import mentions, named, plain_ends, plain_name
+from clickscale.data.described.drafts.roles.column_names import (
+    is_quantity,
+    mentions,
+    named,
+    plain_ends,
+    plain_name,
+)
 from clickscale.data.described.drafts.roles.column_values import separation
 from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.roles.moments import find_time
@@ -181,6 +187,11 @@ def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Hea
         options = _with_position(exploded, options, label, place)
     head = _explode(head, item, options, order)
     user = None if not options.first else head.columns[options.first]
+    own = {
+        name: "every list has a value of its own"
+        for name, column in shape.head.columns.items()
+        if name in head.columns and _numbers_lists(column)
+    }
     labels = ((head.columns[label], "", "the outcome of each entry of a list"),) if label else ()
     time = head.columns.get(ORDER) if order else find_time(head.columns.values())
     return replace(
@@ -192,7 +203,15 @@ def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Hea
         labels=labels,
         order=order,
         listed=options,
+        left_out={**own, **shape.left_out},
     )
+
+
+def _numbers_lists(column: Column) -> bool:
+    """True for whole numbers of which nearly every list has its own, quantities apart."""
+    if pa.types.is_nested(column.values.type) or column.unit or not column.is_whole or is_quantity(column):
+        return False
+    return column.distinct >= _UNIQUE * len(column.values)
 
 
 def _sequence(head: Head, lists: Mapping[str, Listed], others: Sequence[Head]) -> tuple[str, Lists] | None:

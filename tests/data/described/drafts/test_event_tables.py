@@ -12,13 +12,13 @@ from tests.data.described.logs import START, drafted, save
 CODES = [f"SKU-{n:05}" for n in range(50)]
 
 
-def visits(known: float, rows: int = 1200) -> list[dict[str, Any]]:
+def visits(known: float, rows: int = 1200, nobody: str = "") -> list[dict[str, Any]]:
     """Impressions of 60 cookies in visits of 4 rows, a share of them signed in."""
     draw = random.Random(3)
     for n in range(rows):
         visit, cookie = n // 4, n // 4 % 60
         yield {
-            "user_id": f"{700 + cookie}" if draw.random() < known else "",
+            "user_id": f"{700 + cookie}" if draw.random() < known else nobody,
             "domain_userid": f"cookie{cookie}",
             "visit_key": f"v{visit * 7919 % 100_003}",
             "time": START + 3600 * visit + n % 4,
@@ -35,9 +35,12 @@ def draft(folder, rows, *tables):
     return text, tomllib.loads(text)
 
 
-@pytest.mark.parametrize(("known", "user"), [(0.4, "domain_userid"), (0.95, "user_id")])
-def test_a_user_id_that_many_rows_lack_gives_way_to_one_that_all_have(tmp_path, known, user):
-    text, tree = draft(tmp_path, list(visits(known)))
+@pytest.mark.parametrize(
+    ("known", "nobody", "user"),
+    [(0.4, "", "domain_userid"), (0.4, "guest", "domain_userid"), (0.95, "", "user_id")],
+)
+def test_a_user_id_that_many_rows_lack_gives_way_to_one_that_all_have(tmp_path, known, nobody, user):
+    text, tree = draft(tmp_path, list(visits(known, nobody=nobody)))
     assert tree["user"]["column"] == user
     named = [
         field["name"] for table in ("impressions", "users") for field in tree.get(table, {}).get("fields", [])

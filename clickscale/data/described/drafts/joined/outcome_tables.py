@@ -162,7 +162,7 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     A table that is not called after outcomes is one if it has later times for some of the impressions.
     """
     told = is_called_after_outcomes(head.path)
-    name, columns = _name(head.path, events.head), list(head.columns.values())
+    name, columns = column_after(head.path, events.head), list(head.columns.values())
     for shown_key, key in shared_keys(events, head):
         same = told and len(key) == 1 and shown_key == key and plain_name(key[0]) not in _ANY_ID
         if not same and not _is_known(events.head, head, shown_key, key, 1 if told else _COMMON):
@@ -324,7 +324,7 @@ def _numbers_rows(column: Column) -> bool:
     return bool(np.mean(np.diff(numbers) == 1) >= _FOUND)
 
 
-def _name(path: Path, shown: Head) -> str:
+def column_after(path: Path, shown: Head) -> str:
     """Name the column after the file: of ``clicks.csv`` click."""
     name = identifier(path.name.split(".")[0]).removesuffix("s")
     return name if name not in shown.columns else f"has_{name}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,22 +50,29 @@ def find_id(columns: Sequence[Column], kind: Literal["user", "item"]) -> Column 
     found = known or next((c for c in columns if _is_similar(c, kind) and _may_be(c, kind)), None)
     if kind == "item" or found is None or not _has_gaps(found):
         return found
-    complete = [
-        c for c in columns if not _misses(c) and _names_user(c) and c.distinct < _EVERY * len(c.values)
-    ]
+    others = [c for c in columns if c is not found and not _misses(c) and _names_user(c)]
+    complete = [c for c in others if c.distinct < _EVERY * len(c.values)]
     return next((c for c in complete if _identifies(c, found)), found)
 
 
 def _has_gaps(user: Column) -> bool:
-    """True for an id that many rows lack."""
-    return _misses(user) >= _GAPS * len(user.values) > 0
+    """True for an id that many rows lack, or have a word for nobody instead."""
+    if pa.types.is_nested(user.values.type):
+        return False
+    return int(np.sum(_is_nobody(user))) >= _GAPS * len(user.values) > 0
 
 
 def _identifies(user: Column, other: Column) -> bool:
     """True if rows of one user have one id of another kind, where they have any."""
-    has = other.values.is_valid()
+    has = pa.array(~_is_nobody(other))
     both = [Column(each.name, each.values.filter(has)) for each in (user, other)]
     return determines(both[0], both[1], _MOSTLY_ONE)
+
+
+def _is_nobody(user: Column) -> npt.NDArray[np.bool_]:
+    """Tell which rows (N,) have no user, or a value that stands for none."""
+    named = pc.is_in(as_text(user.values), value_set=pa.array(guests_of(user), pa.string()))
+    return np.asarray(pc.or_(named, user.values.is_null()))
 
 
 def _misses(column: Column) -> int:
