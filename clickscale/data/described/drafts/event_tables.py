@@ -347,7 +347,11 @@ def _user_and_item(
             item, why = _codes_of_items(columns, user), _OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         again = [column for column in ids if _comes_back(column)]  # unlike the number of a row
-        user, item, *_ = (*(again if len(again) > 1 else ids), None, None)
+        found = again if len(again) > 1 else ids
+        user, rest = next(iter(found), None), found[1:]
+        # The one address that a user has in all rows is no item.
+        apart = [column for column in rest if side_of(column, user, None)[0] != "profile"]
+        item = next(iter(apart or rest), None)
         why = _BY_POSITION
     return (None if user is item else user), item, why
 

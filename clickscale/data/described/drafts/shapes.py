@@ -171,7 +171,8 @@ def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Hea
         ids = pc.replace_substring_regex(as_text(ids), r"-[01]$", "")
     past = _Past()
     if ids is not None and may_hold_past and not (options is not None and options.first):
-        past = _history(rest, ids)
+        owner = find_id([c for name, c in shape.head.columns.items() if name not in lists], "user")
+        past = _history(rest, ids, None if owner is None else owner.known)
     columns = {name: column for name, column in shape.head.columns.items() if name not in past.spent}
     head = replace(shape.head, columns=columns)
     shape = replace(shape, head=head, history=past.lines, past=past.columns)
@@ -254,13 +255,13 @@ class _Past:
     spent: frozenset[str] = frozenset()
 
 
-def _history(lists: Mapping[str, Listed], items: pa.Array) -> _Past:
-    """Find lists of earlier behaviors."""
+def _history(lists: Mapping[str, Listed], items: pa.Array, users: pa.Array | None) -> _Past:
+    """Find lists of earlier behaviors; where users and items have the same numbers, by their names."""
     shares = {
         name: round(listed.share_among(items), 1)
         + 0.5 * (bool(_PAST.search(name.lower())) or listed.is_like(items))
         for name, listed in lists.items()
-        if listed.ids
+        if listed.ids and not _holds_users(name, listed, items, users)
     }
     best = max(shares.values(), default=0.0)
     if best < 0.5:
@@ -282,12 +283,23 @@ def _history(lists: Mapping[str, Listed], items: pa.Array) -> _Past:
     return _Past(tuple(lines), beside, frozenset({chosen, *parallel, *similar}))
 
 
-def user_history(head: Head, items: pa.Array) -> tuple[list[str], list[Column]]:
+def _holds_users(name: str, listed: Listed, items: pa.Array, users: pa.Array | None) -> bool:
+    """True for lists of people, such as friends, who are among the users as often as among the items."""
+    if users is None or _PAST.search(name.lower()) or mentions(name, "item"):
+        return False
+    return (share := listed.share_among(users)) > 0.5 and share >= listed.share_among(items)
+
+
+def user_history(head: Head, items: pa.Array, users: pa.Array) -> tuple[list[str], list[Column]]:
     """Describe a table with one row per user and lists of items: its keys, and entries of parallel lists."""
     lists = {name: listed for name, column in head.columns.items() if (listed := as_list(column)) is not None}
     columns = [column for name, column in head.columns.items() if name not in lists]
     user = find_id(columns, "user")
-    past = _history(lists, items) if user is not None and user.distinct >= _UNIQUE * head.rows else _Past()
+    past = (
+        _history(lists, items, users)
+        if user is not None and user.distinct >= _UNIQUE * head.rows
+        else _Past()
+    )
     if user is None or not past.lines:
         return [], []
     lines = [f"user = {quoted(user.name)}", *past.lines]

@@ -40,7 +40,7 @@ _CANCELED = (
     r"(?<!free_)cancel(?!l?able|l?ation_(polic|term|fee|type|deadline|option|window|allowed|possible))"
 )
 _LATER = re.compile(
-    rf"helpful|(^|_)(up|down)?votes?($|_)|refund(?!able)|returned|deliver(?!y_{_PLANNED})|{_CANCELED}|fulfil|"
+    rf"helpful|^(useful|funny|cool)$|(^|_)(up|down)?votes?($|_)|refund(?!able)|returned|deliver(?!y_{_PLANNED})|{_CANCELED}|fulfil|"
     rf"(^|_)repl(y|ies)($|_)|response|"
     rf"feedback|reaction|outcome|(^|_)result$|satisf|verified_?purchase|"
     rf"(^|_)(?!opening)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|(^|_)(read|started|replied|dismissed|hidden)_"

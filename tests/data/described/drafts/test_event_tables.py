@@ -295,3 +295,15 @@ def test_a_table_with_a_row_for_each_item_is_no_log_where_a_longer_one_is(tmp_pa
     assert tree["impressions"]["files"] == "log.csv"
     assert tree["user"]["column"] == "cookie_md5"
     assert (tree["items"]["files"], tree["labels"][0]["column"]) == ("banners.csv", "is_call")
+
+
+def test_the_one_address_of_each_user_is_no_item(tmp_path):
+    draw = random.Random(6)
+    rows = []
+    for n in range(900):
+        user = draw.randrange(60)
+        shown = f"ad{draw.randrange(40)}"
+        rows.append([START + 60 * n, f"u{user}", f"10.0.0.{user}", shown, int(draw.random() < 0.3)])
+    (tmp_path / "log.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    tree = tomllib.loads(drafted(tmp_path, "log.csv"))
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("column_2", "column_4")
