@@ -28,7 +28,7 @@ from clickscale.data.described.drafts.roles.column_names import (
     plain_ends,
     plain_name,
 )
-from clickscale.data.described.drafts.roles.column_values import separation
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none, separation
 from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
@@ -326,6 +326,29 @@ def _with_position(head: Head, options: Lists, label: str, name: str) -> Lists:
     sure = max(3 / np.sqrt(12 * max(int(truth.sum()), 1)), 0.02)  # three deviations of the AUC of chance
     tells = sure < separation(Column(name, relative), truth.astype(float)) - 0.5 < 0.4
     return msgspec.structs.replace(options, position=name) if tells else options
+
+
+def with_position(shape: Shape, whole: Head, label: Column) -> Shape:
+    """Return a shape with the place in its lists, if it says something of an outcome that is found elsewhere.
+
+    Args:
+        whole: the table before its lists were taken apart.
+        label: outcomes (N,) of the entries.
+    """
+    if shape.listed is None or shape.item is None:
+        return shape
+    whole, place = with_lists_of_objects(whole), _free("position", whole)
+    options = msgspec.structs.replace(shape.listed, position=place)
+    placed = _explode(whole, shape.item.name, options, shape.order).columns
+    at = numbers_or_none(placed[place])
+    known = map(numbers_or_none, shape.head.columns.values())
+    if any(numbers is not None and at is not None and np.ptp(numbers - at) == 0 for numbers in known):
+        return shape  # a column of the table says it
+    head = replace(shape.head, columns={**shape.head.columns, place: placed[place]})
+    beside = replace(head, columns={**head.columns, label.name: label})
+    if not _with_position(beside, shape.listed, label.name, place).position:
+        return shape
+    return replace(shape, head=head, listed=options)
 
 
 def with_entries(head: Head, shape: Shape) -> Head:

@@ -11,7 +11,7 @@ from clickscale.data.described.drafts.event_tables import Events, find_events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable, column_after, shared_keys
 from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.samples import Head
-from clickscale.data.described.drafts.shapes import Shape
+from clickscale.data.described.drafts.shapes import Shape, with_position
 
 _COMMON, _MOSTLY = 20, 0.9  # rows that name a sampled list, and the share that name an entry of it, at least
 
@@ -31,7 +31,10 @@ def find_chosen(
         return None
     lists = Events(replace(shape, head=head), None, None, None, "")
     found = [table for other in others if (table := _chosen(lists, events, other)) is not None]
-    return (replace(events, labels=[]), tuple(found)) if found else None
+    if not found:
+        return None
+    events = replace(events, labels=[])
+    return replace(events, shape=with_position(events.shape, head, found[0].of(events))), tuple(found)
 
 
 def _chosen(lists: Events, events: Events, other: Head) -> OutcomeTable | None:

@@ -338,7 +338,7 @@ def _count(column: Column, beside: bool) -> Label | None:
     stray |= not (numbers == 2).any() and larger * len(numbers) <= _may_be_others(column)
     if numbers.min() < 0 or zeros < _ZEROS or stray:
         return None
-    return column, f"{column.name} >= 1", f"its name, and counts up to {numbers.max():g}"
+    return column, f"{column.name} >= 1", f"its name, and counts up to {np.nanmax(numbers):g}"
 
 
 def _nearly_flag(column: Column) -> Label | None:

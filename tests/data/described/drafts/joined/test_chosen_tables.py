@@ -11,7 +11,7 @@ from tests.data.described.logs import START, drafted, save
 
 DRAW = random.Random(3)
 SHOWN = [DRAW.sample(range(500, 540), 4) for _ in range(240)]
-CLICKED = [[item for item in items if DRAW.random() < 0.3] for items in SHOWN]
+CLICKED = [[item for place, item in enumerate(items) if DRAW.random() < 0.5 / (1 + place)] for items in SHOWN]
 
 
 @pytest.mark.parametrize("item", ["itemId", "result"])  # of clicks, by another name than that of the lists
@@ -36,6 +36,7 @@ def test_clicks_name_a_query_and_one_of_its_items(tmp_path, item):
     assert tree["impressions"]["files"] == "queries.csv"
     assert tree["outcomes"][0]["key"] == ["queryId", item]
     assert tree["outcomes"][0]["shown_key"] == ["queryId", "items"]
+    assert tree["impressions"]["lists"] == {"position": "position"}
     assert "left out: frame (every list has a value of its own)" in text
     dataset = open_dataset(tmp_path / "drafted")
     order = np.argsort(dataset.impressions["row"])
