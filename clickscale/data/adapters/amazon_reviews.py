@@ -27,7 +27,7 @@ from clickscale.data.tables.casts import Unit, integers, seconds
 from clickscale.data.tables.chunks import Chunk, canonical, line_blocks, mark
 from clickscale.data.tables.conditions import parse_condition
 from clickscale.data.tables.delimited import TextFormat
-from clickscale.data.tables.json_lines import json_line, literal_line, read_lines
+from clickscale.data.tables.json_lines import json_line, read_lines
 from clickscale.data.tables.raw_tables import detect_format, read
 from clickscale.errors import InputError
 from clickscale.features import label_of
@@ -146,12 +146,7 @@ def _describe_csv(path: Path, first: list[str]) -> _Reviews:
 
 def _meta_line(line: bytes) -> dict[str, Any]:
     """Attributes in any of the three writings; the category path is a list of up to four levels."""
-    try:
-        entry = json_line(line)
-    except UnicodeDecodeError:
-        raise
-    except ValueError:
-        entry = literal_line(line)
+    entry = json_line(line)
     category = entry.get("categories") or entry.get("category") or []
     category = category[0] if category and isinstance(category[0], list) else category
     return {

@@ -15,7 +15,8 @@ from clickscale.data.described.attributes import Attributes
 from clickscale.data.described.guests import Guests
 from clickscale.data.described.histories import Histories, list_entries
 from clickscale.data.described.joined_tables import Joins
-from clickscale.data.described.log_config import LogConfig, log_schema
+from clickscale.data.described.log_config import LogConfig
+from clickscale.data.described.log_schema import log_schema
 from clickscale.data.described.outcomes import Outcomes
 from clickscale.data.described.rows import (
     ORDER,

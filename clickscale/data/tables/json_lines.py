@@ -150,8 +150,8 @@ def _without(
     return kept, mark(problem, np.array(bad, bool), "bad_row")
 
 
-def literal_line(line: bytes) -> dict[str, Any]:
-    """Parse a Python dict literal (older Amazon files); nothing in it is run."""
+def _literal_line(line: bytes) -> dict[str, Any]:
+    """Parse a Python dict literal (older files of Amazon and Steam); nothing in it is run."""
     try:
         return _object(ast.literal_eval(line.decode("utf-8")))
     except (SyntaxError, RecursionError, MemoryError) as error:
@@ -159,10 +159,12 @@ def literal_line(line: bytes) -> dict[str, Any]:
 
 
 def json_line(line: bytes) -> dict[str, Any]:
-    """Parse a JSON object; NaN and infinity are allowed."""
+    """Parse a JSON object, in which NaN and infinity are allowed, or what Python prints of one."""
     try:
         return _object(msgspec.json.decode(line))
     except msgspec.DecodeError:
+        if line.lstrip().startswith((b"{'", b"{u'")):
+            return _literal_line(line)
         return _object(json.loads(line))  # many writers emit NaN, which the fast one refuses
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from clickscale.config_text import build
-from clickscale.data.described.log_config import LogConfig, log_schema
+from clickscale.data.described.log_config import LogConfig
+from clickscale.data.described.log_schema import log_schema
 from clickscale.data.described.rows import ORDER, ROW, Lists, RowShape, as_text, composed, moment_texts
 from clickscale.data.tables.chunks import Chunk, empty_problems
 from clickscale.errors import SchemaError

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from clickscale.data.tables import json_lines
-from clickscale.data.tables.json_lines import literal_line, read_lines
+from clickscale.data.tables.json_lines import json_line, read_lines
 from clickscale.errors import InputError
 from tests.data.raw import rows, written
 
@@ -41,7 +41,7 @@ def test_literal_lines_are_read_and_never_run(tmp_path):
     marker = tmp_path / "ran"
     lines = ["{'asin': 'A', 'price': 1.5}", f"__import__('pathlib').Path({str(marker)!r}).touch()", "{" * 500]
     path = written(tmp_path, "\n".join(lines) + "\n", "meta.json")
-    (chunk,) = read_lines(path, ["asin", "price"], literal_line)
+    (chunk,) = read_lines(path, ["asin", "price"], json_line)
     assert chunk["asin"].to_pylist() == ["A", None, None]
     assert chunk.problem.to_pylist() == [None, "bad_row", "bad_row"]
     assert not marker.exists()
@@ -84,3 +84,9 @@ def test_arrays_that_are_cut_short_or_too_large_are_refused(tmp_path, monkeypatc
     monkeypatch.setattr(json_lines, "_LARGEST", 8)
     with pytest.raises(InputError, match=r"jq -c '\.\[\]' t\.json"):
         rows(written(tmp_path, '[{"u": 1}, {"u": 2}]', "t.json"))
+
+
+def test_lines_as_python_prints_objects_are_read():
+    assert json_line(b"{u'a': u'x', 'b': [1.5, None, True]}") == {"a": "x", "b": [1.5, None, True]}
+    with pytest.raises(ValueError):
+        json_line(b"{'a': open('x')}")  # nothing is run

@@ -14,23 +14,19 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.computed.made_columns import parts_of_urls, with_clock
 from clickscale.data.described.drafts.labels.label_search import Found, Label, find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.role_words import WORDS
-from clickscale.data.described.drafts.roles import (
+from clickscale.data.described.drafts.roles.column_names import (
     CLICKS,
     FEEDBACK,
-    find_id,
-    find_time,
     is_action,
-    is_free_text,
     is_quantity,
     named,
-    numbers_or_none,
     plain_name,
-    separation,
-    shared_id,
-    side_of,
-    unread_time,
 )
+from clickscale.data.described.drafts.roles.column_values import is_free_text, numbers_or_none, separation
+from clickscale.data.described.drafts.roles.id_columns import find_id, shared_id
+from clickscale.data.described.drafts.roles.moments import find_time, unread_time
+from clickscale.data.described.drafts.roles.role_words import WORDS
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.suspects import precedes, tells_outcome, written_after, written_with
@@ -226,7 +222,6 @@ def _other_users(columns: Sequence[Column], user: Column | None) -> dict[str, st
         column
         for column in columns
         if column is not user
-        and column.values.null_count
         and find_id([column], "user") is column
         and named([column, user], WORDS["user"].names) is not user
     ]
@@ -352,7 +347,11 @@ def _user_and_item(
             item, why = _codes_of_items(columns, user), _OTHER_CODES
     elif user is None and item is None and not told and (time is not None or _begins_with_ids(columns)):
         again = [column for column in ids if _comes_back(column)]  # unlike the number of a row
-        user, item, *_ = (*(again if len(again) > 1 else ids), None, None)
+        found = again if len(again) > 1 else ids
+        user, rest = next(iter(found), None), found[1:]
+        # The one address that a user has in all rows is no item.
+        apart = [column for column in rest if side_of(column, user, None)[0] != "profile"]
+        item = next(iter(apart or rest), None)
         why = _BY_POSITION
     return (None if user is item else user), item, why
 

@@ -32,21 +32,16 @@ from clickscale.data.described.drafts.joined.joined_ids import with_joined_ids
 from clickscale.data.described.drafts.joined.log_tables import LogTables, find_tables
 from clickscale.data.described.drafts.joined.more_tables import attributes_of, has_several_rows, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
+from clickscale.data.described.drafts.labels.consequences import came_later
 from clickscale.data.described.drafts.labels.label_lines import delays_of, label_lines, late_outcomes
 from clickscale.data.described.drafts.labels.label_search import with_unknown_labels
 from clickscale.data.described.drafts.libraries.library_draft import declared_log, library_draft
-from clickscale.data.described.drafts.roles import (
-    FEEDBACK,
-    follows_order,
-    guests_of,
-    is_action,
-    is_afterwards,
-    is_moment_of,
-    named,
-    numbers_or_none,
-    shared_id,
-    side_of,
-)
+from clickscale.data.described.drafts.lists.object_lists import with_words_of_objects
+from clickscale.data.described.drafts.roles.column_names import FEEDBACK, is_action, is_afterwards, named
+from clickscale.data.described.drafts.roles.column_values import follows_order, numbers_or_none
+from clickscale.data.described.drafts.roles.id_columns import guests_of, shared_id
+from clickscale.data.described.drafts.roles.moments import is_moment_of
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shape_lines import list_lines, order_lines, split_lines
 from clickscale.data.described.drafts.shapes import user_history
@@ -66,7 +61,8 @@ from clickscale.data.described.drafts.toml_lines import (
     remark,
     time_lines,
 )
-from clickscale.data.described.log_config import CANONICAL, LogConfig, log_schema
+from clickscale.data.described.log_config import CANONICAL, LogConfig
+from clickscale.data.described.log_schema import log_schema
 from clickscale.data.described.rows import ORDER, as_text
 from clickscale.data.features.texts import whole_texts
 from clickscale.errors import ConfigError, InputError, unknown
@@ -146,7 +142,8 @@ class _Draft:
         self.feedback = [column for column, _, _ in events.labels]
         others = [head for head in tables.others if not behaviors or head is not behaviors.head]
         self.history, self.past, described = self._history(others)
-        found = find_attributes(events, [head for head in others if head is not described], keep)
+        others = [with_words_of_objects(head) for head in others if head is not described]
+        found = find_attributes(events, others, keep)
         self.items, self.users, self.more, self.unused = found.items, found.users, found.more, found.unused
         self.named = found.named
         sources = [pair for table in self.named for pair in table.sources.items()]
@@ -160,7 +157,7 @@ class _Draft:
         if self.shape.history or self.events.user is None or self.events.item is None:
             return list(self.shape.history), list(self.shape.past), None
         for head in heads:
-            lines, past = user_history(head, self.events.item.known)
+            lines, past = user_history(head, self.events.item.known, self.events.user.known)
             if lines:
                 return [*file_lines(head, self.base), *lines], past, head
         return [], [], None
@@ -310,6 +307,7 @@ class _Draft:
         rest = [c for c in events.head.columns.values() if c.name not in events.ids | labels | made]
         asked = self.derived.moments_ahead([c for c in rest if c.name not in self.keep])
         self.ahead = {column.name: told for column, told in asked if not events.tells_label(column)}
+        self.later = came_later([c for c in rest if c.name not in self.ahead], events.time)
         return [(column, *self._side(column)) for column in rest]
 
     def _side(self, column: Column) -> tuple[str, str]:
@@ -324,6 +322,9 @@ class _Draft:
                 if self.ahead[column.name]
                 else ("", "it lies ahead, and the time until then tells nothing")
             )
+        if side == "context" and (later := self.later.get(column.name)):
+            self.feedback.append(column)
+            return "", f"{later}; an attribute of behaviors"
         if later := written_after(column, events.head.columns.values(), side == "context"):
             return "", later
         reason = useless(column) or self.shape.left_out.get(column.name, "")
@@ -369,7 +370,8 @@ class _Draft:
             yield from self._key_line("user", self.behaviors.user, self.events.user)
             yield from self._key_line("item", self.behaviors.item, self.events.item)
             yield from time_lines(self.behaviors.time)
-            rest = [c for c in self.behaviors.head.columns.values() if c.name not in self.behaviors.ids]
+            never = {*self.behaviors.ids, *self.behaviors.shape.left_out}
+            rest = [c for name, c in self.behaviors.head.columns.items() if name not in never]
             yield from self._fields([(c, "") for c in rest if not c.unit and not useless(c)], "past_")
             yield from _left_out(self.behaviors.head.left_out)
             return

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from clickscale.data.described.drafts.roles import unread_time
+from clickscale.data.described.drafts.roles.moments import unread_time
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.shapes import Shape
 from clickscale.data.described.drafts.toml_lines import quoted, remark

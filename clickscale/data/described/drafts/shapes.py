@@ -21,15 +21,16 @@ from clickscale.data.described.drafts.lists.listed import (
 )
 from clickscale.data.described.drafts.lists.object_lists import with_lists_of_objects
 from clickscale.data.described.drafts.lists.slates import find_slate
-from clickscale.data.described.drafts.roles import (
-    find_id,
-    find_time,
+from clickscale.data.described.drafts.roles.column_names import (
+    is_quantity,
     mentions,
     named,
     plain_ends,
     plain_name,
-    separation,
 )
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none, separation
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import quoted
 from clickscale.data.described.rows import ORDER, Lists, Order, RowShape, as_text, composed, flat
@@ -170,7 +171,8 @@ def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Hea
         ids = pc.replace_substring_regex(as_text(ids), r"-[01]$", "")
     past = _Past()
     if ids is not None and may_hold_past and not (options is not None and options.first):
-        past = _history(rest, ids)
+        owner = find_id([c for name, c in shape.head.columns.items() if name not in lists], "user")
+        past = _history(rest, ids, None if owner is None else owner.known)
     columns = {name: column for name, column in shape.head.columns.items() if name not in past.spent}
     head = replace(shape.head, columns=columns)
     shape = replace(shape, head=head, history=past.lines, past=past.columns)
@@ -186,6 +188,11 @@ def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Hea
         options = _with_position(exploded, options, label, place)
     head = _explode(head, item, options, order)
     user = None if not options.first else head.columns[options.first]
+    own = {
+        name: "every list has a value of its own"
+        for name, column in shape.head.columns.items()
+        if name in head.columns and _numbers_lists(column)
+    }
     labels = ((head.columns[label], "", "the outcome of each entry of a list"),) if label else ()
     time = head.columns.get(ORDER) if order else find_time(head.columns.values())
     return replace(
@@ -197,7 +204,15 @@ def _taken_apart(shape: Shape, lists: Mapping[str, Listed], others: Sequence[Hea
         labels=labels,
         order=order,
         listed=options,
+        left_out={**own, **shape.left_out},
     )
+
+
+def _numbers_lists(column: Column) -> bool:
+    """True for whole numbers of which nearly every list has its own, quantities apart."""
+    if pa.types.is_nested(column.values.type) or column.unit or not column.is_whole or is_quantity(column):
+        return False
+    return column.distinct >= _UNIQUE * len(column.values)
 
 
 def _sequence(head: Head, lists: Mapping[str, Listed], others: Sequence[Head]) -> tuple[str, Lists] | None:
@@ -240,13 +255,13 @@ class _Past:
     spent: frozenset[str] = frozenset()
 
 
-def _history(lists: Mapping[str, Listed], items: pa.Array) -> _Past:
-    """Find lists of earlier behaviors."""
+def _history(lists: Mapping[str, Listed], items: pa.Array, users: pa.Array | None) -> _Past:
+    """Find lists of earlier behaviors; where users and items have the same numbers, by their names."""
     shares = {
         name: round(listed.share_among(items), 1)
         + 0.5 * (bool(_PAST.search(name.lower())) or listed.is_like(items))
         for name, listed in lists.items()
-        if listed.ids
+        if listed.ids and not _holds_users(name, listed, items, users)
     }
     best = max(shares.values(), default=0.0)
     if best < 0.5:
@@ -268,12 +283,23 @@ def _history(lists: Mapping[str, Listed], items: pa.Array) -> _Past:
     return _Past(tuple(lines), beside, frozenset({chosen, *parallel, *similar}))
 
 
-def user_history(head: Head, items: pa.Array) -> tuple[list[str], list[Column]]:
+def _holds_users(name: str, listed: Listed, items: pa.Array, users: pa.Array | None) -> bool:
+    """True for lists of people, such as friends, who are among the users as often as among the items."""
+    if users is None or _PAST.search(name.lower()) or mentions(name, "item"):
+        return False
+    return (share := listed.share_among(users)) > 0.5 and share >= listed.share_among(items)
+
+
+def user_history(head: Head, items: pa.Array, users: pa.Array) -> tuple[list[str], list[Column]]:
     """Describe a table with one row per user and lists of items: its keys, and entries of parallel lists."""
     lists = {name: listed for name, column in head.columns.items() if (listed := as_list(column)) is not None}
     columns = [column for name, column in head.columns.items() if name not in lists]
     user = find_id(columns, "user")
-    past = _history(lists, items) if user is not None and user.distinct >= _UNIQUE * head.rows else _Past()
+    past = (
+        _history(lists, items, users)
+        if user is not None and user.distinct >= _UNIQUE * head.rows
+        else _Past()
+    )
     if user is None or not past.lines:
         return [], []
     lines = [f"user = {quoted(user.name)}", *past.lines]
@@ -300,6 +326,29 @@ def _with_position(head: Head, options: Lists, label: str, name: str) -> Lists:
     sure = max(3 / np.sqrt(12 * max(int(truth.sum()), 1)), 0.02)  # three deviations of the AUC of chance
     tells = sure < separation(Column(name, relative), truth.astype(float)) - 0.5 < 0.4
     return msgspec.structs.replace(options, position=name) if tells else options
+
+
+def with_position(shape: Shape, whole: Head, label: Column) -> Shape:
+    """Return a shape with the place in its lists, if it says something of an outcome that is found elsewhere.
+
+    Args:
+        whole: the table before its lists were taken apart.
+        label: outcomes (N,) of the entries.
+    """
+    if shape.listed is None or shape.item is None:
+        return shape
+    whole, place = with_lists_of_objects(whole), _free("position", whole)
+    options = msgspec.structs.replace(shape.listed, position=place)
+    placed = _explode(whole, shape.item.name, options, shape.order).columns
+    at = numbers_or_none(placed[place])
+    known = map(numbers_or_none, shape.head.columns.values())
+    if any(numbers is not None and at is not None and np.ptp(numbers - at) == 0 for numbers in known):
+        return shape  # a column of the table says it
+    head = replace(shape.head, columns={**shape.head.columns, place: placed[place]})
+    beside = replace(head, columns={**head.columns, label.name: label})
+    if not _with_position(beside, shape.listed, label.name, place).position:
+        return shape
+    return replace(shape, head=head, listed=options)
 
 
 def with_entries(head: Head, shape: Shape) -> Head:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import lies_before, numbers_or_none
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none
+from clickscale.data.described.drafts.roles.moments import lies_before
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.evidence import evidence, number_groups
 
@@ -39,7 +40,7 @@ _CANCELED = (
     r"(?<!free_)cancel(?!l?able|l?ation_(polic|term|fee|type|deadline|option|window|allowed|possible))"
 )
 _LATER = re.compile(
-    rf"helpful|(^|_)(up|down)?votes?($|_)|refund(?!able)|returned|deliver(?!y_{_PLANNED})|{_CANCELED}|fulfil|"
+    rf"helpful|^(useful|funny|cool)$|(^|_)(up|down)?votes?($|_)|refund(?!able)|returned|deliver(?!y_{_PLANNED})|{_CANCELED}|fulfil|"
     rf"(^|_)repl(y|ies)($|_)|response|"
     rf"feedback|reaction|outcome|(^|_)result$|satisf|verified_?purchase|"
     rf"(^|_)(?!opening)({_ACTS})\w*_(at|time|ts|date|timestamp|ms)$|(^|_)(read|started|replied|dismissed|hidden)_"

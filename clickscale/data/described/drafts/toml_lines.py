@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from clickscale.data.described.drafts.labels.outcome_words import PLAIN_LETTERS
-from clickscale.data.described.drafts.roles import is_quantity, is_version
+from clickscale.data.described.drafts.roles.column_names import is_quantity, is_version
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.features.ranges import ends_of
 from clickscale.data.tables.delimited import TextFormat

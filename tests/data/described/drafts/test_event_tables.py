@@ -12,13 +12,13 @@ from tests.data.described.logs import START, drafted, save
 CODES = [f"SKU-{n:05}" for n in range(50)]
 
 
-def visits(known: float, rows: int = 1200) -> list[dict[str, Any]]:
+def visits(known: float, rows: int = 1200, nobody: str = "") -> list[dict[str, Any]]:
     """Impressions of 60 cookies in visits of 4 rows, a share of them signed in."""
     draw = random.Random(3)
     for n in range(rows):
         visit, cookie = n // 4, n // 4 % 60
         yield {
-            "user_id": f"{700 + cookie}" if draw.random() < known else "",
+            "user_id": f"{700 + cookie}" if draw.random() < known else nobody,
             "domain_userid": f"cookie{cookie}",
             "visit_key": f"v{visit * 7919 % 100_003}",
             "time": START + 3600 * visit + n % 4,
@@ -35,9 +35,12 @@ def draft(folder, rows, *tables):
     return text, tomllib.loads(text)
 
 
-@pytest.mark.parametrize(("known", "user"), [(0.4, "domain_userid"), (0.95, "user_id")])
-def test_a_user_id_that_many_rows_lack_gives_way_to_one_that_all_have(tmp_path, known, user):
-    text, tree = draft(tmp_path, list(visits(known)))
+@pytest.mark.parametrize(
+    ("known", "nobody", "user"),
+    [(0.4, "", "domain_userid"), (0.4, "guest", "domain_userid"), (0.95, "", "user_id")],
+)
+def test_a_user_id_that_many_rows_lack_gives_way_to_one_that_all_have(tmp_path, known, nobody, user):
+    text, tree = draft(tmp_path, list(visits(known, nobody=nobody)))
     assert tree["user"]["column"] == user
     named = [
         field["name"] for table in ("impressions", "users") for field in tree.get(table, {}).get("fields", [])
@@ -292,3 +295,15 @@ def test_a_table_with_a_row_for_each_item_is_no_log_where_a_longer_one_is(tmp_pa
     assert tree["impressions"]["files"] == "log.csv"
     assert tree["user"]["column"] == "cookie_md5"
     assert (tree["items"]["files"], tree["labels"][0]["column"]) == ("banners.csv", "is_call")
+
+
+def test_the_one_address_of_each_user_is_no_item(tmp_path):
+    draw = random.Random(6)
+    rows = []
+    for n in range(900):
+        user = draw.randrange(60)
+        shown = f"ad{draw.randrange(40)}"
+        rows.append([START + 60 * n, f"u{user}", f"10.0.0.{user}", shown, int(draw.random() < 0.3)])
+    (tmp_path / "log.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    tree = tomllib.loads(drafted(tmp_path, "log.csv"))
+    assert (tree["user"]["column"], tree["item"]["column"]) == ("column_2", "column_4")

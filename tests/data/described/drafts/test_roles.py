@@ -6,18 +6,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from clickscale.data.described.drafts.computed.nearness import nearly_determines
-from clickscale.data.described.drafts.roles import (
-    find_id,
-    find_time,
-    follows_order,
-    guests_of,
-    is_action,
-    is_quantity,
-    looks_rated,
-    separation,
-    shared_id,
-    side_of,
-)
+from clickscale.data.described.drafts.roles.column_names import is_action, is_quantity
+from clickscale.data.described.drafts.roles.column_values import follows_order, looks_rated, separation
+from clickscale.data.described.drafts.roles.id_columns import find_id, guests_of, shared_id
+from clickscale.data.described.drafts.roles.moments import find_time
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import field_options
 from clickscale.data.tables.delimited import TextFormat

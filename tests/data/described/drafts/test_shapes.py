@@ -3,6 +3,7 @@
 import json
 import random
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,11 @@ import pytest
 from clickscale.data.adapters import open_source
 from clickscale.data.dataset import open_dataset
 from clickscale.data.described.drafts.guess import guess
+from clickscale.data.described.drafts.samples import Column, Head
+from clickscale.data.described.drafts.shapes import user_history
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
+from clickscale.data.tables.delimited import TextFormat
 from clickscale.errors import InputError
 from clickscale.evaluation.evaluate import predict
 from clickscale.inference.replay import requests_from_dataset
@@ -379,3 +383,14 @@ def test_candidates_that_are_objects_are_impressions_and_behaviors_a_history(tmp
     labels = open_dataset(tmp_path / "out").impressions["label.click"]
     assert len(labels) == sum(len(row["candidates"]) for row in rows)
     assert labels.sum() == sum(shown["clicked"] for row in rows for shown in row["candidates"])
+
+
+@pytest.mark.parametrize(
+    ("name", "is_history"), [("friend_list", False), ("item_list", True), ("history", True)]
+)
+def test_lists_of_people_who_are_users_are_no_history(name, is_history):
+    people = pa.array(range(100))
+    lists = pa.array([[n % 100, n * 7 % 100, n * 3 % 100] for n in range(100)])
+    columns = {"user_id": Column("user_id", people), name: Column(name, lists)}
+    head = Head(Path("network.csv"), "csv", TextFormat(), True, columns, 100)
+    assert bool(user_history(head, pa.array(range(120)), people)[0]) == is_history

@@ -33,6 +33,8 @@ def column(name: str, values=(1, 2, 3)) -> Column:
         "review_text",
         "summary",
         "helpful",
+        "useful",
+        "funny",
         "helpful_votes",
         "vote",
         "upvotes",

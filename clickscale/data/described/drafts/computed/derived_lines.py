@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from clickscale.data.described.drafts.computed.told import Codes, Floats, told_beyond
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import codes_of, moments_beside, numbers_or_none
+from clickscale.data.described.drafts.roles.column_values import codes_of, numbers_or_none
+from clickscale.data.described.drafts.roles.moments import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES, quoted, remark
 from clickscale.data.described.rows import as_text

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import plain_ends, plain_name
+from clickscale.data.described.drafts.roles.column_names import plain_ends, plain_name
 from clickscale.data.described.drafts.samples import WRITTEN, Column
 from clickscale.data.described.drafts.toml_lines import MOST_VALUES
 from clickscale.data.described.rows import as_text, moment_texts

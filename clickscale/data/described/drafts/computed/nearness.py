@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clickscale.data.described.drafts.roles import codes_of, numbers_or_none
+from clickscale.data.described.drafts.roles.column_values import codes_of, numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 
 _FEW_NUMBERS = 10  # different numbers that are compared as other values are

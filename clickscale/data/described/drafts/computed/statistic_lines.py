@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.computed.followed import told_by_newest
 from clickscale.data.described.drafts.computed.told import Codes, Floats, binned, joined, told_beyond
 from clickscale.data.described.drafts.event_tables import Events
-from clickscale.data.described.drafts.roles import mentions, separation
+from clickscale.data.described.drafts.roles.column_names import mentions
+from clickscale.data.described.drafts.roles.column_values import comparable, separation
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import quoted, remark
 from clickscale.data.features.counts_in_memory import counts_before
@@ -62,6 +63,7 @@ class Sampled:
     name: str
     side: Literal["user", "item"] | None
     values: pa.Array
+    is_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Sample:
 
     Attributes:
         fields: those of one value.
+        lists: attributes of items that have several.
         user, item: (N,) ids; None without them.
         seconds: (N,) times; None without them.
         label: (N,) outcomes; None without one.
@@ -82,6 +85,7 @@ class Sample:
     seconds: pa.Array | None
     label: Floats | None
     keys_hour: bool = True
+    lists: Sequence[Sampled] = ()
 
     @classmethod
     def of(cls, fields: Sequence[Sampled], events: Events, *, keys_hour: bool = True) -> "Sample":
@@ -91,7 +95,9 @@ class Sample:
             return cls([], None, None, None, None)
         user, item = (None if ids is None or pa.types.is_nested(ids.type) else ids for ids in ids)
         time = None if events.time is None else seconds(events.time.values, detect_unit(events.time.known))[0]
-        return cls(fields, user, item, time, events.truth, keys_hour)
+        single = [field for field in fields if not field.is_list]
+        lists = [field for field in fields if field.is_list and field.side == "item"]
+        return cls(single, user, item, time, events.truth, keys_hour, lists)
 
     @cached_property
     def is_of_returning_users(self) -> bool:
@@ -174,7 +180,8 @@ class Sample:
 
     def liked_of(self, names: Collection[str]) -> str:
         """Name the attribute of items, of some, that tells best what a user likes; empty if none does."""
-        found = [(self._liked(field), field.name) for field in self.fields if field.name in names]
+        likely = [field for field in (*self.fields, *self.lists) if field.name in names]
+        found = [(self._liked(field), field.name) for field in likely]
         told, name = max(found, default=(0.0, ""))
         return name if told >= _LIKED else ""
 
@@ -318,7 +325,7 @@ def statistic_lines(
 def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, str]:
     """Return the item field that best tells the kind of an item, and why; an empty name if none does.
 
-    Where no name tells, it is the one on which users differ most.
+    Where no name tells, or several do, it is the one on which users differ most.
     """
     low, high = _CATEGORIES
     fit = {
@@ -330,7 +337,7 @@ def _category(categories: Mapping[str, Column], sample: Sample) -> tuple[str, st
     middle = np.sqrt(low * high)
     # Numbers, such as those of shelves, are kinds only where nothing else is one.
     words = {name: values for name, values in fit.items() if categories[name].floats is None}
-    if not said and (liked := sample.liked_of(fit)):
+    if len(said) != 1 and (liked := sample.liked_of(said or fit)):
         return liked, f"{liked} stands for the kind of an item: outcomes depend on it and the user together."
     chosen = min(said or words or fit, key=lambda name: abs(np.log(fit[name] / middle)))
     why = "by its name" if said else f"its {fit[chosen]} values are few enough to come back in a history"
@@ -381,17 +388,20 @@ def _value_count(column: Column) -> int:
 def sampled(
     name: str, side: Literal["user", "item"] | None, column: Column, rows: Codes | None
 ) -> Sampled | None:
-    """Put a field of one value beside the impressions; None if it has several.
+    """Put a field beside the impressions, lists as their texts; None if it is made of several columns.
 
     Args:
         rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
     """
-    if pa.types.is_nested(column.values.type) or column.separator or column.parts:
+    if column.parts:
         return None
-    if rows is None:
-        return Sampled(name, side, column.values)
-    known = pa.array(np.maximum(rows, 0), mask=rows < 0)
-    return Sampled(name, side, column.values.take(known))
+    values, is_list = (
+        comparable(column.values),
+        pa.types.is_nested(column.values.type) or bool(column.separator),
+    )
+    if rows is not None:
+        values = values.take(pa.array(np.maximum(rows, 0), mask=rows < 0))
+    return Sampled(name, side, values, is_list)
 
 
 def _codes(values: pa.Array) -> Codes:

@@ -9,7 +9,7 @@ from clickscale.data.described.drafts.event_tables import OTHER_USER, SAME_ITEM,
 from clickscale.data.described.drafts.joined.dated_tables import with_dated_tables
 from clickscale.data.described.drafts.joined.more_tables import Kind, find_more, in_common, key_of
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, with_named_tables
-from clickscale.data.described.drafts.roles import mentions, plain_name
+from clickscale.data.described.drafts.roles.column_names import mentions, plain_name
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 
 _SOME = 0.05  # share of the ids of a column, beyond chance, that name rows of another table

@@ -15,7 +15,9 @@ from clickscale.data.described.drafts.computed.made_columns import with_clock
 from clickscale.data.described.drafts.event_tables import useless
 from clickscale.data.described.drafts.joined.named_tables import NamedTable, looked_up
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import find_id, find_time, numbers_or_none
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import WRITTEN, Column, Head
 from clickscale.data.tables.casts import detect_unit, seconds
 

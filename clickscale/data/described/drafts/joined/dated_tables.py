@@ -19,7 +19,8 @@ from clickscale.data.described.drafts.joined.more_tables import (
 )
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import find_id, find_time
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
 from clickscale.data.described.keys import gathered

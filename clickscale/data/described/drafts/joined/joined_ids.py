@@ -12,7 +12,10 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.event_tables import soon_over
 from clickscale.data.described.drafts.joined.more_tables import in_common
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import find_id, find_time, mentions, side_of
+from clickscale.data.described.drafts.roles.column_names import mentions
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.tables.casts import detect_unit, seconds
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from clickscale.data.described.drafts.event_tables import Events, find_events, useless
 from clickscale.data.described.drafts.joined.calendars import with_calendars
+from clickscale.data.described.drafts.joined.chosen_tables import find_chosen
 from clickscale.data.described.drafts.joined.dated_tables import holds_versions
 from clickscale.data.described.drafts.joined.joined_ids import numbers_events
 from clickscale.data.described.drafts.joined.named_tables import NamedTable
@@ -20,7 +21,8 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
 from clickscale.data.described.drafts.joined.request_search import with_orders, with_requests
 from clickscale.data.described.drafts.joined.streams import find_stream
 from clickscale.data.described.drafts.labels.label_search import named_labels
-from clickscale.data.described.drafts.roles import find_id, find_time
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shapes import Shape, find_shape
 
@@ -123,6 +125,9 @@ def _candidate(head: Head, others: Sequence[Head]) -> _Candidate:
 
     if (stream := find_stream(whole, shape_of)) is not None:
         return _Candidate(shape, plain, *stream, tuple(requests))
+    alone = _shape_with(requests, find_shape(whole, []))
+    if (chosen := find_chosen(whole, rest, alone)) is not None:
+        return _Candidate(shape, plain, *chosen, tuple(requests))
     joined = find_events(shape_of(whole)) if requests else None
     if joined is None or (plain is not None and joined.rank < plain.rank):
         return _Candidate(shape, plain, plain)

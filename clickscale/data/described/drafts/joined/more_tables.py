@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.event_tables import useless
-from clickscale.data.described.drafts.role_words import WORDS
-from clickscale.data.described.drafts.roles import (
+from clickscale.data.described.drafts.roles.column_names import (
     CLICKS,
     FEEDBACK,
     mentions,
@@ -17,6 +16,7 @@ from clickscale.data.described.drafts.roles import (
     plain_ends,
     plain_name,
 )
+from clickscale.data.described.drafts.roles.role_words import WORDS
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
 from clickscale.data.described.keys import gathered

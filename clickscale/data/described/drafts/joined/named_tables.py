@@ -17,7 +17,9 @@ from clickscale.data.described.drafts.joined.more_tables import (
 )
 from clickscale.data.described.drafts.joined.outcome_tables import is_called_after_outcomes
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import find_id, find_time, named
+from clickscale.data.described.drafts.roles.column_names import named
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.suspects import totals_outcomes
 from clickscale.data.described.drafts.toml_lines import file_lines, quoted, remark

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from clickscale.data.described.drafts.computed.made_columns import with_clock
 from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.labels.label_search import named_labels
-from clickscale.data.described.drafts.roles import find_time, plain_name
+from clickscale.data.described.drafts.roles.column_names import plain_name
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
 from clickscale.data.described.drafts.toml_lines import file_lines, identifier, quoted, remark, time_lines
 from clickscale.data.described.rows import moment_texts
@@ -138,12 +139,8 @@ class OutcomeTable:
 
 def find_outcomes(events: Events, heads: Sequence[Head]) -> list[OutcomeTable]:
     """Find the tables of outcomes of impressions that have none in their own table."""
-    if (
-        named_labels(events.labels)
-        or events.shape.listed is not None
-        or is_called_after_outcomes(events.head.path)
-    ):
-        return []  # it has outcomes, or consists of them
+    if named_labels(events.labels) or events.shape.listed is not None:
+        return []
     others = [head for head in heads if head is not events.head]
     found = [table for head in others if (table := _outcome_table(events, head)) is not None]
     return sorted(found, key=lambda table: not _CLICKS.search(table.name))
@@ -158,11 +155,13 @@ def with_labels(events: Events, tables: Sequence[OutcomeTable]) -> Events:
 def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     """Return a table of outcomes: by ids of impressions, or by user, item and time.
 
-    A table that is not called after outcomes is one if it has later times for some of the impressions.
+    A table that is not called after outcomes is one if it has later times for some of the impressions. Of
+    events that are outcomes themselves, such as clicks, only what follows them is one, such as purchases.
     """
-    told = is_called_after_outcomes(head.path)
-    name, columns = _name(head.path, events.head), list(head.columns.values())
-    for shown_key, key in shared_keys(events, head):
+    further = is_called_after_outcomes(events.head.path)
+    told = is_called_after_outcomes(head.path) and not further
+    name, columns = column_after(head.path, events.head), list(head.columns.values())
+    for shown_key, key in [] if further else shared_keys(events, head):
         same = told and len(key) == 1 and shown_key == key and plain_name(key[0]) not in _ANY_ID
         if not same and not _is_known(events.head, head, shown_key, key, 1 if told else _COMMON):
             continue
@@ -171,12 +170,13 @@ def _outcome_table(events: Events, head: Head) -> OutcomeTable | None:
     time = with_clock(find_time(columns), columns)
     if events.user is None or events.item is None or events.time is None or time is None:
         return None
-    if _SHOWN.search(_words(events.head.path)):
+    if further or _SHOWN.search(_words(events.head.path)):
         pair = _person_and_item(events, head, events.user.name, events.item.name)
         if pair is not None and (told or _follows(events, head, pair, time)):
             return OutcomeTable(head, name, pair, pair).timed(time, events)
     once = (events.user.name, events.item.name)
-    return OutcomeTable(head, name, once, once) if _answers(events, head, once) else None
+    answers = not further and _answers(events, head, once)
+    return OutcomeTable(head, name, once, once) if answers else None
 
 
 def _answers(events: Events, head: Head, once: tuple[str, str]) -> bool:
@@ -323,7 +323,7 @@ def _numbers_rows(column: Column) -> bool:
     return bool(np.mean(np.diff(numbers) == 1) >= _FOUND)
 
 
-def _name(path: Path, shown: Head) -> str:
+def column_after(path: Path, shown: Head) -> str:
     """Name the column after the file: of ``clicks.csv`` click."""
     name = identifier(path.name.split(".")[0]).removesuffix("s")
     return name if name not in shown.columns else f"has_{name}"

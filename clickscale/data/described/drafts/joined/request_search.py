@@ -10,7 +10,9 @@ from clickscale.data.described.drafts.joined.named_tables import COMMON, NamedTa
 from clickscale.data.described.drafts.joined.outcome_tables import is_called_after_outcomes
 from clickscale.data.described.drafts.labels.label_search import find_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import find_id, find_time, plain_name
+from clickscale.data.described.drafts.roles.column_names import plain_name
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
 from clickscale.data.described.drafts.samples import Column, Head
 
 _REQUESTS = re.compile(

@@ -16,9 +16,9 @@ from clickscale.data.described.drafts.joined.outcome_tables import (
 )
 from clickscale.data.described.drafts.labels.label_search import named_labels
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
-from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.samples import WHOLE, Column, Head
-from clickscale.data.described.drafts.shapes import Shape, with_entries
+from clickscale.data.described.drafts.shapes import Shape, with_entries, with_position
 from clickscale.data.described.drafts.toml_lines import identifier, remark
 
 _KINDS = 12  # kinds of events in one column, at most
@@ -56,7 +56,8 @@ def find_stream(
         if outcomes:
             kinds_left = [str(kind) for kind in column.known.unique().to_pylist() if kind != shown]
             where = f"{column.name} == '{shown}'", _remark(kinds_left, acts, unused)
-            return replace(events, shape=replace(events.shape, where=where)), outcomes
+            placed = with_position(events.shape, impressions, outcomes[0].of(events))
+            return replace(events, shape=replace(placed, where=where)), outcomes
     return None
 
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
-from clickscale.data.described.drafts.roles import is_afterwards, moments_beside, numbers_or_none
+from clickscale.data.described.drafts.roles.column_names import is_afterwards
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none
+from clickscale.data.described.drafts.roles.moments import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.suspects import written_after, written_with
 from clickscale.data.described.rows import as_text
@@ -19,6 +21,7 @@ from clickscale.data.described.rows import as_text
 _SAME = 0.999  # share of rows in which something came of an outcome just where a column says so
 _MOST = 0.7  # share of rows with an outcome, at most
 _FEWEST = 20  # rows with an outcome, at least
+_RARELY = 0.5  # share of rows in which a later moment stands, at most; who has an app may have it more often
 _ZEROS = 0.3  # share of the rows without an outcome, at least, where the others hold counts
 _LATER = 0.99  # share of moments that lie after the impression
 _YES = pa.array(["1", "1.0", "true", "t", "yes", "y"])
@@ -41,6 +44,22 @@ def with_consequences(columns: Sequence[Column], time: Column | None) -> list[_C
             often, condition, measured = told
             found.append((often, (column, condition, f"{measured.name} has values just there")))
     return [label for _, label in sorted(found, key=lambda pair: -pair[0])]
+
+
+def came_later(columns: Sequence[Column], time: Column | None) -> dict[str, str]:
+    """Return why columns came after the impression: a later moment stands just where they say so.
+
+    A column that says so in some of these rows only, such as whether a later search had to do with the item,
+    tells more of the same.
+    """
+    later = [(c, rows) for c in columns if c.unit and (rows := _came_of(c, time)) is not None]
+    found = {}
+    for column in columns if later else ():
+        for rows, _ in [] if column.unit else _readings(column):
+            within = [moment for moment, happened in later if not (rows & ~happened).any()]
+            if within and _FEWEST <= rows.sum() <= _RARELY * len(rows):
+                found[column.name] = f"it says something of what happened at {within[0].name}"
+    return found
 
 
 def _hanging(column: Column, came: Sequence[tuple[Column, _Rows]]) -> tuple[int, str, Column] | None:

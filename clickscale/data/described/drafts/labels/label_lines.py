@@ -13,7 +13,8 @@ from clickscale.data.described.drafts.event_tables import Events
 from clickscale.data.described.drafts.joined.outcome_tables import OutcomeTable
 from clickscale.data.described.drafts.labels.label_search import SHOWN
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, positive_of
-from clickscale.data.described.drafts.roles import codes_of, moments_beside
+from clickscale.data.described.drafts.roles.column_values import codes_of
+from clickscale.data.described.drafts.roles.moments import moments_beside
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.drafts.toml_lines import identifier, quoted, remark
 from clickscale.data.described.rows import as_text

@@ -22,13 +22,8 @@ from clickscale.data.described.drafts.labels.outcome_words import (
     positive_of,
 )
 from clickscale.data.described.drafts.labels.rated_labels import rated_label
-from clickscale.data.described.drafts.roles import (
-    CLICKS,
-    FEEDBACK,
-    is_afterwards,
-    named,
-    side_of,
-)
+from clickscale.data.described.drafts.roles.column_names import CLICKS, FEEDBACK, is_afterwards, named
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.toml_lines import remark
 from clickscale.errors import InputError
@@ -343,7 +338,7 @@ def _count(column: Column, beside: bool) -> Label | None:
     stray |= not (numbers == 2).any() and larger * len(numbers) <= _may_be_others(column)
     if numbers.min() < 0 or zeros < _ZEROS or stray:
         return None
-    return column, f"{column.name} >= 1", f"its name, and counts up to {numbers.max():g}"
+    return column, f"{column.name} >= 1", f"its name, and counts up to {np.nanmax(numbers):g}"
 
 
 def _nearly_flag(column: Column) -> Label | None:

@@ -224,13 +224,15 @@ class OutcomeName:
 
 
 def positive_of(values: Sequence[object], is_outcome: bool = False) -> object | None:
-    """Return the value that means yes where the other one means no, or the only value if it means yes.
+    """Return the value that means yes where another one means no, or the only one if it means yes.
 
     Args:
         is_outcome: the values are those of an outcome, so beside yes any other word means no.
     """
     if len(values) == 1:
         return values[0] if _word(values[0]) in _YES | {"x"} else None
+    if len(values) != 2:
+        return None
     for yes, no in (values, reversed(values)):
         other = is_outcome and _word(no).isalpha() and _word(no) not in _YES
         if _word(yes) in _YES and (_word(no) in _NO or other):

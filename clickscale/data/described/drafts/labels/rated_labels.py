@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clickscale.data.described.drafts.roles import RATINGS, looks_rated, named, numbers_or_none, side_of
+from clickscale.data.described.drafts.roles.column_names import RATINGS, named
+from clickscale.data.described.drafts.roles.column_values import looks_rated, numbers_or_none
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.features.ratings import plain_ratings
 

@@ -17,7 +17,10 @@ from clickscale.data.described.drafts.files.table_heads import read_head
 from clickscale.data.described.drafts.libraries.declared import DeclaredField, DeclaredLog
 from clickscale.data.described.drafts.libraries.fuxictr import fuxictr_log, is_fuxictr
 from clickscale.data.described.drafts.libraries.torcheasyrec import is_torcheasyrec, torcheasyrec_log
-from clickscale.data.described.drafts.roles import find_id, find_time, named, side_of
+from clickscale.data.described.drafts.roles.column_names import named
+from clickscale.data.described.drafts.roles.id_columns import find_id
+from clickscale.data.described.drafts.roles.moments import find_time
+from clickscale.data.described.drafts.roles.sides import side_of
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.drafts.shape_lines import split_lines
 from clickscale.data.described.drafts.shapes import Shape

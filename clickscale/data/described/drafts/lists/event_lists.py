@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName, kinds_of_stream
 from clickscale.data.described.drafts.lists.inner_columns import inner_columns
-from clickscale.data.described.drafts.roles import find_id
+from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.tables.casts import detect_unit, seconds
 from clickscale.data.tables.chunks import Chunk

@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clickscale.data.described.drafts.roles.column_values import numbers_or_none
 from clickscale.data.described.drafts.samples import Column
 from clickscale.data.described.rows import Flat, as_text, flat
 
 _ENTRIES = 20_000  # of lists that are looked at
 _ID = re.compile(r"[\w.:/+-]{1,40}\Z")
 _SEPARATORS = (" ", ",", ";", "|")
+_MOSTLY = 0.95  # share of the entries that are their place in the list
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,25 @@ class Listed:
 
     @property
     def ids(self) -> bool:
-        """True if the entries may be ids: neither flags nor moments nor fractions."""
+        """True if the entries may be ids: neither flags nor moments nor fractions, nor places in the list."""
         column = self.column
         return (
             column.distinct > 2
             and not column.unit
             and (column.floats is None or column.is_id or column.is_padded)
+            and not self._counts_up
         )
+
+    @property
+    def _counts_up(self) -> bool:
+        """True for the numbers of the entries: 1, 2, 3 in every list, or 0, 1, 2."""
+        numbers = numbers_or_none(self.column)
+        if numbers is None:
+            return False
+        place = (np.arange(len(self.flat.values)) - np.repeat(self.flat.start, self.flat.count))[
+            : len(numbers)
+        ]
+        return max(np.mean(numbers == place), np.mean(numbers == place + 1)) > _MOSTLY
 
     def parallels(self, other: "Listed") -> bool:
         """True if both have lists of equal lengths in nearly every row, and not always of one entry.

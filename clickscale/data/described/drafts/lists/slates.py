@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from clickscale.arrays import Ints
 from clickscale.data.described.drafts.labels.outcome_words import OutcomeName
 from clickscale.data.described.drafts.lists.listed import Listed
-from clickscale.data.described.drafts.roles import find_id, mentions
+from clickscale.data.described.drafts.roles.column_names import mentions
+from clickscale.data.described.drafts.roles.id_columns import find_id
 from clickscale.data.described.drafts.samples import Column, Head
 from clickscale.data.described.rows import Lists, as_text, flat, gathered, places_of
 

@@ -349,3 +349,20 @@ def test_where_no_name_tells_the_kind_of_an_item_is_what_users_differ_in(
     write(tmp_path / "items.csv", described | {"maker": names("f", np.arange(50) * 7 % 25)})
     text = guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path)
     assert f"# {kind} stands for the kind of an item" in text
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_of_several_kinds_by_name_the_one_in_which_users_differ_most_counts(
+    tmp_path: Path, several: bool
+) -> None:
+    random = np.random.default_rng(21)
+    rows = log(random, users=60)
+    kind = np.arange(50) % 6
+    logit = -1 + 2 * random.normal(0, 1, (60, 6))[rows["user_id"], kind[rows["item_id"]]]
+    write(tmp_path / "log.csv", with_outcome(random, rows, logit))
+    tags = names("m", kind)
+    tags = np.char.add(tags, "|all") if several else tags
+    described = {"item_id": names("i", np.arange(50)), "tags": tags}
+    write(tmp_path / "items.csv", described | {"category": names("f", np.arange(50) * 7 % 25)})
+    text = guess([tmp_path / "log.csv", tmp_path / "items.csv"], tmp_path)
+    assert "# tags stands for the kind of an item: outcomes depend on it" in text

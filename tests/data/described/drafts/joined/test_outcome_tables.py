@@ -194,3 +194,30 @@ def test_what_follows_the_only_impression_of_a_user_and_an_item_is_its_outcome(t
     key = ["SubscriberKey", "JobID"]
     assert tree.get("outcomes", []) == [{"name": "Open", "files": "Open.csv", "key": key}] * joined
     assert [label["delay"] for label in tree.get("labels", [])] == [later] * joined
+
+
+@pytest.mark.parametrize(("later", "is_joined"), [(300, True), (-300, False)])
+def test_of_clicks_what_was_bought_after_them_is_the_outcome(tmp_path, later, is_joined):
+    rows = [
+        {
+            "session": n // 3,
+            "at": START + 40 * n,
+            "item": 7 * DRAW.randrange(50) + n % 3,
+            "shelf": DRAW.choice("ab"),
+        }
+        for n in range(900)
+    ]
+    bought = [row["session"] % 5 == 0 for row in rows]
+    buys = [
+        {"session": row["session"], "at": row["at"] + later, "item": row["item"], "price": 5 + n % 90}
+        for n, row in enumerate(rows)
+        if bought[n]
+    ]
+    write_csv(tmp_path / "shop-clicks.csv", rows)
+    write_csv(tmp_path / "shop-buys.csv", buys)
+    _, tree = draft(tmp_path, tmp_path / "shop-clicks.csv", tmp_path / "shop-buys.csv")
+    assert tree["impressions"]["files"] == "shop-clicks.csv"
+    assert [table["key"] for table in tree.get("outcomes", [])] == [["session", "item"]] * is_joined
+    if is_joined:
+        prepare(load_log(tmp_path / "log.toml"), tmp_path / "out")
+        assert int(open_dataset(tmp_path / "out").impressions["label.shop_buy"].sum()) == sum(bought)

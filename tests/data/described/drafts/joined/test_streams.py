@@ -350,8 +350,12 @@ def event_of_ga4(name, time, user, items):
         "event_params": [
             {"key": "page", "value": {"string_value": f"p{time // 200 % 7}", "int_value": None}},
             {"key": "ga_session_id", "value": session},
+            {"key": "ga_session_number", "value": {"string_value": None, "int_value": 1 + time // 1400 % 4}},
         ],
-        "items": [{"item_id": item, "category": f"c{int(item[3:]) % 4}"} for item in items],
+        "items": [
+            {"item_id": item, "category": f"c{int(item[3:]) % 4}", "item_list_index": 1 + place}
+            for place, item in enumerate(items)
+        ],
     }
 
 
@@ -382,7 +386,9 @@ def test_lists_of_items_in_events_of_google_analytics(tmp_path):
     assert tree["impressions"]["where"] == "event_name == 'view_item_list'"
     assert tree["item"]["column"] == "items.item_id"
     assert tree["outcomes"][0]["key"] == ["user_pseudo_id", "items.item_id"]
-    assert [field["column"] for field in tree["impressions"]["fields"]] == ["event_params.page"]
+    # What counts the entries of each list holds no ids, so a session's number is none of what was chosen.
+    fields = [field["column"] for field in tree["impressions"]["fields"]]
+    assert fields == ["event_params.page", "event_params.ga_session_number", "items.item_list_index"]
     assert [field["column"] for field in tree["items"]["fields"]] == ["items.category"]
     assert "# left out: event_params.ga_session_id (an id of one event or session" in text
 

@@ -89,3 +89,18 @@ def test_beside_another_outcome_ratings_of_a_few_rows_came_of_it(tmp_path: Path)
     }
     _, labels = drafted(tmp_path, columns)
     assert labels == [{"name": "Started", "column": "Started"}]
+
+
+def test_what_says_where_a_later_moment_stands_came_after_the_impression(tmp_path):
+    columns = {
+        "clicked": lambda n, c: int(c),
+        "searched": lambda n, c: int(n % 25 == 0),
+        "search_fits": lambda n, c: int(n % 50 == 0),
+        "search_ms": lambda n, c: 1000 * (START + TIME * n + 30) if n % 25 == 0 else "",
+        "is_odd": coin,
+    }
+    text, labels = drafted(tmp_path, columns)
+    assert [label["name"] for label in labels] == ["clicked"]
+    fields = tomllib.loads(text)["impressions"]["fields"]
+    assert [field["name"] for field in fields] == ["is_odd"]
+    assert "left out: search_fits (it says something of what happened at search_ms" in text

@@ -98,6 +98,8 @@ def test_names_of_moments_of_outcomes_are_known(name):
         (["1"], "1"),
         (["x"], "x"),
         (["0"], None),
+        ([], None),
+        (["no", "yes", "maybe"], None),
     ],
 )
 def test_the_value_that_means_yes_is_found(values, yes):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """List the words of a text."""
     return tuple(text.split())
 
 
@@ -17,10 +18,10 @@ def _ids(nouns: tuple[str, ...]) -> Iterator[str]:
         yield from (noun + after for noun in nouns)
 
 
-# Nouns without accents, as `roles.plain_name` writes them: in English, since other languages put the word
-# for an id in front, then in Spanish, Portuguese, French, Italian, German, Dutch, Polish, Czech, Turkish,
+# Nouns without accents, as `plain_name` writes them: in English, since other languages put the word for an
+# id in front, then in Spanish, Portuguese, French, Italian, German, Dutch, Polish, Czech, Turkish,
 # Swedish and Danish.
-_PEOPLE = _words(
+_PEOPLE = words(
     "user customer client member visitor cliente usuario suscriptor visitante lector oyente jugador "
     "comprador pasajero candidato utilizador assinante leitor ouvinte jogador passageiro utilisateur abonne "
     "visiteur lecteur auditeur joueur acheteur passager candidat destinataire utente abbonato visitatore "
@@ -29,7 +30,7 @@ _PEOPLE = _words(
     "klanten abonnee bezoeker lezer luisteraar speler koper uzytkownik uzytkownika klient klienta odbiorcy "
     "uzivatel uzivatele zakaznik kullanici musteri uye ziyaretci anvandare kund bruger kunde"
 )
-_THINGS = _words(
+_THINGS = words(
     "item product article movie video song book offer listing job coupon recipe producto articulo anuncio "
     "noticia pelicula cancion libro oferta inmueble empleo cupon receta juego produto artigo filme livro "
     "musica imovel vaga cupom receita jogo produit annonce livre offre chanson bien emploi recette jeu "
@@ -42,7 +43,7 @@ _VAGUE = {"bien", "nummer", "lavoro", "emploi", "job", "song", "book"}  # by the
 
 # Names as they are compared: lower case, letters and digits only. The order is the order of preference.
 _USERS = (
-    *_words(
+    *words(
         "user userid uid useridx reviewerid customerid customer customerno memberid member visitorid "
         "visitor clientid client accountid account viewerid readerid buyerid playerid custid personid "
         "personidx msno recipient recipientid subscriberid reader viewer player listener seekerid seeker "
@@ -51,13 +52,13 @@ _USERS = (
     ),
     *_ids(_PEOPLE),
     *_PEOPLE,
-    *_words(
+    *words(
         "emailhash hashedemail emailsha emailmd5 cookie cookieid distinctid anonymousid deviceid "
         "devicetoken ifa idfa gaid aaid anonid anon sessionid session"
     ),
 )
 _ITEMS = (
-    *_words(
+    *words(
         "item itemid iid productid product asin parentasin movieid movie filmid videoid video newsid news "
         "articleid article adid ad adgroupid creativeid bannerid sku goodsid goods docid documentid "
         "document contentid songid song trackid track bookid book isbn listingid offerid shopid "
@@ -67,19 +68,17 @@ _ITEMS = (
     ),
     *_ids(_THINGS),
     *(noun for noun in _THINGS if noun not in _VAGUE),
-    *_words("postid storyid clipid podcastid programid"),
+    *words("postid storyid clipid podcastid programid"),
 )
 # Names of ids that may also be those of a few kinds, such as a player of videos or the format of a banner.
 DOUBTFUL = frozenset(
-    _words(
+    words(
         "recipient reader viewer player listener seeker passenger driver profile listing episode coupon "
         "recipe property offer creative banner template campaign"
     )
 ) | (
     frozenset((*_PEOPLE, *_THINGS))
-    - frozenset(
-        _words("user customer client member visitor item product article movie video song book kunde")
-    )
+    - frozenset(words("user customer client member visitor item product article movie video song book kunde"))
 )
 _PERSON = re.compile(
     r"user|customer|member|client|visitor|reader|viewer|buyer|player|subscriber|nutzer|(?<!se)kunde|usuari|"
@@ -152,3 +151,4 @@ CODES = re.compile(
     r"(^|_)(id|ids|code|type|class|category|kind|status|source|mode|method|strategy|plan|key)$"
 )
 YEARS = re.compile(r"(^|_)(year|yr|jahr|baujahr|annee|anno|jaar)(_|$)|(^|_)ano$")
+HASHED = re.compile(r"(md5|sha\d*|hash(ed)?)$")  # a cookie_md5 names what a cookie does
