@@ -8,7 +8,7 @@ user once and scores its candidates, so its cost is ``user + candidates * candid
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +116,8 @@ class _Counter(TorchDispatchMode):
         formulas: operations of each kernel from its arguments and its result, ``out_val``.
     """
 
+    _SINGLE: ClassVar[set[Any]] = set()  # kernels that are made of no others, for all counts
+
     def __init__(self, formulas: dict[Any, Callable[..., int]]) -> None:
         super().__init__()
         self.total = 0
@@ -130,10 +132,12 @@ class _Counter(TorchDispatchMode):
     ) -> Any:
         """Run a kernel and count it, or the kernels of which it is made."""
         named = kwargs or {}
-        with self:
-            made = func.decompose(*args, **named)
-        if made is not NotImplemented:
-            return made
+        if func not in self._SINGLE:
+            with self:
+                made = func.decompose(*args, **named)
+            if made is not NotImplemented:
+                return made
+            self._SINGLE.add(func)
         result = func(*args, **named)
         if formula := self._formulas.get(func.overloadpacket):
             self.total += formula(*args, **named, out_val=result)

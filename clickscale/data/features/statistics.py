@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.arrays import Progress
+from clickscale.data.columns import open_column
 from clickscale.data.features.counts_in_memory import Integers, counts_before, newest_before
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.errors import DataError, SchemaError, unknown
@@ -144,7 +145,7 @@ class ImpressionLog:
         path = self.folder / f"{name}.npy"
         if not path.is_file():
             raise DataError(f"{path} is missing, and statistics need it; prepare the data set again.")
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return open_column(path)
 
     def label(self, name: str) -> NDArray[np.int8]:
         """(impressions,) int8 labels in {0, 1, -1}."""

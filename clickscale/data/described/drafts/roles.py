@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -64,9 +65,7 @@ _SOME_YEARS = 20  # different years up to which each is learned for itself
 _CODES = re.compile(
     r"(^|_)(id|ids|code|key|hash|zip\w*|postal\w*|no|idx|index|type|class|version)($|_)|(id|code)$"
 )
-_LINES = re.compile(
-    r"(order|line|cart|basket|invoice|receipt)(item|product)"
-)  # a row of an order, not what it is of
+_LINES = re.compile(r"(order|line|cart|basket|invoice|receipt)(item|product)")  # not what an order is of
 _HASHED = re.compile(r"(md5|sha\d*|hash(ed)?)$")  # a cookie_md5 names what a cookie does
 _BARE = _words("id key no type name value index label target y event")  # too little as the end of a path
 # Ids of places and of kinds of users or items, and words that only contain one for an item.
@@ -94,6 +93,7 @@ _GROUPS = 20  # items or users with several rows that are enough for evidence fr
 _BEFORE = 0.99  # share of the rows in which a moment that is known lies before the impression
 
 
+@lru_cache(10_000)
 def plain_name(name: str) -> str:
     """Reduce a name to the form of the lists of words: lower case, without accents and marks."""
     return re.sub(r"[\W_]", "", _without_accents(name))
@@ -108,14 +108,15 @@ def _without_accents(text: str) -> str:
     return plain.replace("ß", "ss").translate(PLAIN_LETTERS)
 
 
-def plain_ends(name: str) -> list[str]:
+@lru_cache(10_000)
+def plain_ends(name: str) -> tuple[str, ...]:
     """List the plain names of what a path ends with, itself left out: of ``context.user.id``, userid.
 
     A single last step such as ``id`` says too little.
     """
     steps = name.split(".")
     ends = [plain_name(".".join(steps[start:])) for start in range(1, len(steps))]
-    return [end for end in ends if end not in _BARE]
+    return tuple(end for end in ends if end not in _BARE)
 
 
 def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
@@ -264,9 +265,8 @@ def find_time(columns: Iterable[Column]) -> Column | None:
     """Find the time of an event: a column of moments, chosen by name among several.
 
     What most rows lack is no time of theirs, whatever it is called. The moment of a click is missing where
-    none happened, so any other one goes before it; and so does one
-    with more values before a moment that is called after what lies ahead, such as a departure. Numbers of
-    users and of items may be as large as times.
+    none happened, so any other one goes before it; and so does one with more values before a moment that is
+    called after what lies ahead, such as a departure. Numbers of users and of items may be as large as times.
     """
     known = list(columns)
     ids = (find_id(known, "user"), find_id(known, "item"))
