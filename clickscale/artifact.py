@@ -49,6 +49,7 @@ from clickscale.layers.kernels.frozen import freeze
 from clickscale.models import build_model
 from clickscale.models._base import CTRModel
 from clickscale.runtime import survive_forks
+from clickscale.sealed import indented
 
 VERSION = 3
 MANIFEST = "manifest.json"
@@ -148,7 +149,7 @@ def save_artifact(
     )
     texts = {
         "config.json": to_json(config),
-        "metrics.json": json.dumps(dict(metrics), indent=2, sort_keys=True),
+        "metrics.json": indented(dict(metrics)),
     }
     try:
         with building(folder, ARTIFACT, overwrite=overwrite) as partial:

@@ -106,13 +106,15 @@ def _dotted(parents: Sequence[str], names: Any) -> list[str]:
 
 def build(kind: type[T], tree: Any, origin: str) -> T:
     """Make a struct of ``kind`` from plain values; errors say where they came from (``origin``)."""
-    _refuse_unknown(kind, tree, origin, "")
     try:
         return msgspec.convert(tree, kind)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_explained(str(error), tree)}") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{origin}: {error}") from error
+    except Exception as error:
+        _refuse_unknown(kind, tree, origin, "")
+        if isinstance(error, msgspec.ValidationError):
+            raise ConfigError(f"{origin}: {_explained(str(error), tree)}") from error
+        if isinstance(error, ValueError | TypeError):
+            raise ConfigError(f"{origin}: {error}") from error
+        raise
 
 
 def _explained(message: str, tree: Any) -> str:

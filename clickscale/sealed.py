@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from clickscale.errors import DamagedError
 from clickscale.files import replace_text, sha256_text
 
@@ -25,10 +27,23 @@ def sealed(document: Mapping[str, Any]) -> str:
     """Text of a document with its hash, keys in order."""
     plain = json.loads(json.dumps(dict(document)))  # as a reader will find it: keys are texts, tuples lists
     complete = plain | {_HASH: _hash(plain)}
-    text = json.dumps(complete, indent=2, sort_keys=True, ensure_ascii=False)
-    if text != text.encode("utf-8", "replace").decode():  # a path may hold bytes that are not UTF-8
-        text = json.dumps(complete, indent=2, sort_keys=True)
-    return text + "\n"
+    try:
+        return indented(complete, ascii_only=False) + "\n"
+    except UnicodeEncodeError:  # a path may hold bytes that are not UTF-8
+        return indented(complete) + "\n"
+
+
+def indented(value: Any, *, ascii_only: bool = True) -> str:
+    """Write a value over several lines, keys in order: `json.dumps` with an indent takes ten times as long.
+
+    Raises:
+        UnicodeEncodeError: ``ascii_only`` is false, and a text cannot be written as UTF-8.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=ascii_only).encode()
+    try:
+        return msgspec.json.format(text, indent=2).decode()
+    except msgspec.DecodeError:  # NaN and infinity are no JSON, but Python reads them
+        return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=ascii_only)
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

@@ -48,7 +48,6 @@ PRELOADED = (
     "matplotlib.figure",
     "rich._emoji_codes",  # the first table that is printed loads it
     "rich.table",
-    "torch._dynamo",  # the first optimizer of a process loads it
     "torch.utils.tensorboard",
     "typer._adapters",  # the first command loads it, and pydantic
     "yaml",
@@ -181,6 +180,16 @@ class ForkedCommand:
                 stream.close()
 
 
+def measure_briefly() -> None:
+    """Take few steps of a training to tell its speed and its operations: tests compare no speeds.
+
+    Counting the operations of 32 batches took longer than all the rest of a tiny sweep.
+    """
+    from clickscale.benchmarking import speeds
+
+    speeds._STEPS, speeds._COUNTED = 3, 4
+
+
 def serve(address: str) -> None:
     """Answer until the process is ended."""
     from clickscale.runtime import configure_process
@@ -193,6 +202,7 @@ def serve(address: str) -> None:
 
     cli._command()
     os.fsync = lambda handle: None  # as in tests/conftest.py
+    measure_briefly()
     processes._PROGRAM = JOB.format(script=str(Path(address).with_name("clickscale")))
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page of what is loaded

@@ -222,18 +222,26 @@ def run_block(block: Block, folder: Path, namespace: dict[str, Any]) -> None:
         parse(block)
 
 
-def prepare_folder(folder: Path, *, tables: bool = True) -> None:
-    """Give a document its tables and the environment under the name that its commands use."""
-    if tables:
-        write_document_data(folder)
+def prepare_folder(folder: Path, tables: Path | None = None) -> None:
+    """Give a document copies of its tables and the environment under the name that its commands use."""
+    if tables is not None:
+        shutil.copytree(tables, folder, dirs_exist_ok=True)
     (folder / ".venv").symlink_to(sys.prefix)
 
 
 @pytest.fixture(scope="module")
-def begun(command_server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of tests/document_data.py and nothing else."""
+    folder = tmp_path_factory.mktemp("tables")
+    write_document_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def begun(command_server: CommandServer, tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the commands of `BEGINNING` have run."""
     folder = tmp_path_factory.mktemp("begun")
-    prepare_folder(folder)
+    prepare_folder(folder, tables)
     (folder / ".bin").symlink_to(command_server.folder)
     lines = "".join(f"$ {command}\n" for command in BEGINNING)
     run_shell(only_block(f"```console\n{lines}```"), folder, 0)
@@ -272,11 +280,12 @@ def test_every_block_of_a_document_works(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command_server: CommandServer,
+    tables: Path,
     begun: Path,
 ) -> None:
     found = list(blocks(path.read_text("utf-8"), path.relative_to(ROOT).as_posix()))
     newcomer = path == ROOT / "README.md"
-    prepare_folder(tmp_path, tables=not newcomer)
+    prepare_folder(tmp_path, None if newcomer else tables)
     (tmp_path / ".bin").symlink_to(command_server.folder)
     if not newcomer:
         (tmp_path / ".begun").symlink_to(begun)
@@ -359,9 +368,11 @@ def test_a_forked_command_is_the_command(command_server: CommandServer, tmp_path
     run_block(only_block("<!-- exit: 2 -->\n```console\n$ clickscale inspect nowhere\n```"), tmp_path, {})
 
 
-def test_the_beginning_of_a_document_is_what_its_commands_write(begun: Path, tmp_path: Path) -> None:
+def test_the_beginning_of_a_document_is_what_its_commands_write(
+    begun: Path, tables: Path, tmp_path: Path
+) -> None:
     (tmp_path / ".bin").symlink_to(begun / ".bin")
-    prepare_folder(tmp_path)
+    prepare_folder(tmp_path, tables)
     lines = "".join(f"$ {command}\n" for command in BEGINNING)
     page = f"```console\n{lines}$ head -1 schema.toml\n```"
     run_block(only_block(page), tmp_path, {})
@@ -378,8 +389,8 @@ def test_the_beginning_of_a_document_is_what_its_commands_write(begun: Path, tmp
     )
 
 
-def test_commands_run_in_the_environment_of_the_tests(tmp_path: Path) -> None:
-    prepare_folder(tmp_path)
+def test_commands_run_in_the_environment_of_the_tests(tables: Path, tmp_path: Path) -> None:
+    prepare_folder(tmp_path, tables)
     run_block(only_block("```console\n$ python -c 'import msgspec'\n$ head -1 clicks.csv\n```"), tmp_path, {})
 
 

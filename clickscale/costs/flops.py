@@ -8,11 +8,12 @@ user once and scores its candidates, so its cost is ``user + candidates * candid
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from clickscale.batch import CandidateSide, UserSide
@@ -99,10 +100,48 @@ def count_operations(work: Callable[[], T]) -> tuple[int, T]:
         torch.ops.mkldnn._linear_pointwise: _linear_flops,
     }
     # torch counts none of these by itself.
-    counter = FlopCounterMode(display=False, custom_mapping=mapping)
+    counter = _Counter(FlopCounterMode(display=False, custom_mapping=mapping).flop_registry)
     with counter:
         result = work()
-    return counter.get_total_flops(), result
+    return counter.total, result
+
+
+class _Counter(TorchDispatchMode):
+    """Operations of all that torch computes meanwhile.
+
+    `FlopCounterMode` counts the same, but the first thing that it sees makes torch import its compiler. That
+    takes more than a CPU second, and every training counts once.
+
+    Args:
+        formulas: operations of each kernel from its arguments and its result, ``out_val``.
+    """
+
+    _SINGLE: ClassVar[set[Any]] = set()  # kernels that are made of no others, for all counts
+
+    def __init__(self, formulas: dict[Any, Callable[..., int]]) -> None:
+        super().__init__()
+        self.total = 0
+        self._formulas = formulas
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a kernel and count it, or the kernels of which it is made."""
+        named = kwargs or {}
+        if func not in self._SINGLE:
+            with self:
+                made = func.decompose(*args, **named)
+            if made is not NotImplemented:
+                return made
+            self._SINGLE.add(func)
+        result = func(*args, **named)
+        if formula := self._formulas.get(func.overloadpacket):
+            self.total += formula(*args, **named, out_val=result)
+        return result
 
 
 def _attention_flops(

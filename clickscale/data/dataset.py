@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clickscale.arrays import Array, Ints
+from clickscale.data.columns import open_column
 from clickscale.data.features.encoder import JSON, TENSORS, Encoder
 from clickscale.data.layout import ADVICE, Manifest, read_manifest
 from clickscale.data.portion import WHOLE, Portion
@@ -47,7 +48,7 @@ class Columns(Mapping[str, Array]):
 def _map(path: Path) -> Array:
     """Map one column; the plain array view gathers faster than numpy's memmap class."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return open_column(path)
     except (ValueError, OSError) as error:
         raise DamagedError(f"Cannot read {path} ({error}); {ADVICE}.") from error
 

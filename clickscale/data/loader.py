@@ -97,6 +97,9 @@ class Loader:
         self._windows = windows
         self._labels = select_labels(dataset.labels, config.labels)
         self._columns = _Gather(dataset, self._labels)
+        # Windows that cost alike fill as many batches in any order.
+        self._alike = not config.pairs and len(np.unique(windows.count)) == 1
+        self._counted: dict[int, int] = {}  # batches of each epoch that was planned
 
     @property
     def samples(self) -> int:
@@ -114,7 +117,13 @@ class Loader:
 
     def steps(self, epochs: int) -> int:
         """Count the batches of the first ``epochs`` epochs for this rank."""
-        return sum(len(self._plan(epoch, self._drawn(epoch))) for epoch in range(epochs))
+        return sum(self._count(0 if self._alike else epoch) for epoch in range(epochs))
+
+    def _count(self, epoch: int) -> int:
+        """Count the batches of an epoch, once: its plan sorts all windows."""
+        if epoch not in self._counted:
+            self._counted[epoch] = len(self._plan(epoch, self._drawn(epoch)))
+        return self._counted[epoch]
 
     def _drawn(self, epoch: int) -> Windows:
         """Windows of an epoch; with slack, each looks back its own number of behaviors."""

@@ -14,6 +14,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
@@ -208,9 +210,11 @@ def save_figure(figure: Figure, to: Path | io.BytesIO, dpi: int) -> None:
     for text in figure.findobj(Text):
         text.set_fontfamily(fonts)
     with _quiet_fonts():
-        figure.savefig(
-            to, dpi=dpi, facecolor="white", metadata=None if isinstance(to, Path) else {"Software": None}
-        )
+        if isinstance(to, Path):
+            figure.savefig(to, dpi=dpi, facecolor="white")
+        else:
+            figure.set_dpi(dpi)
+            FigureCanvasAgg(figure).print_png(to, metadata={"Software": None})
 
 
 @contextmanager
@@ -233,7 +237,8 @@ def svg(figure: Figure) -> str:
     # No metadata: their namespaces look like addresses on the web.
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with _quiet_fonts():
-        figure.savefig(stream, format="svg", metadata=nothing, facecolor="white")
+        # Figure.savefig draws everything twice, to find the place of each part first; one drawing finds it, too.
+        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
     text = stream.getvalue()
     drawing = Drawing(text[text.index("<svg") :])
     drawing.figure = figure

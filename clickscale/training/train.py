@@ -257,12 +257,13 @@ def _device(name: str) -> torch.device:
 @contextmanager
 def _deterministic(device: torch.device) -> Iterator[None]:
     """Ask for sums in a fixed order on a CPU, where the price is small; leave a GPU as it is."""
-    before = torch.are_deterministic_algorithms_enabled()
+    # The other switch, use_deterministic_algorithms, imports torch's compiler, which nothing here needs.
+    before = torch.get_deterministic_debug_mode()
     fill = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
-    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else before)
     memory.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # else all is written twice
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.set_deterministic_debug_mode(before)
         memory.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ for ``items``, all item ids of the log in the order of the item table; ``scale.N
 quantiles of a number.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +31,7 @@ from clickscale.data.features.values import MISSING, read_field, read_keys
 from clickscale.errors import DamagedError, DataError, SchemaError, unknown
 from clickscale.features import FIRST, PADDING, UNKNOWN, Feature, Features, column_of
 from clickscale.schema import Field, Schema
+from clickscale.sealed import indented
 
 JSON, TENSORS = "encoder.json", "encoder.safetensors"
 DAY = 86_400  # timestamps are counted in days
@@ -267,7 +267,7 @@ class Encoder:
         }
         scales = {name: (scale.mean, scale.std) for name, scale in self.scales.items()}
         head = _EncoderFile(schema=self.schema, vocabularies=entries, scales=scales)
-        text = json.dumps(_as_before(msgspec.to_builtins(head)), indent=2, sort_keys=True, ensure_ascii=False)
+        text = indented(_as_before(msgspec.to_builtins(head)), ascii_only=False)
         return {JSON: (text + "\n").encode(), TENSORS: save(tensors)}
 
     @classmethod

@@ -48,6 +48,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clickscale.arrays import Progress
+from clickscale.data.columns import open_column
 from clickscale.data.features.counts_in_memory import Integers, counts_before, newest_before
 from clickscale.data.features.counts_on_disk import count_on_disk
 from clickscale.data.features.newest_positives import NONE, Positives, write_newest_positives
@@ -196,7 +197,7 @@ class ImpressionLog:
         path = self.folder / f"{name}.npy"
         if not path.is_file():
             raise DataError(f"{path} is missing, and statistics need it; prepare the data set again.")
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return open_column(path)
 
     def write_newest(self, memory_rows: int) -> None:
         """Write the column of the items of newest positives, for what is counted as well."""

@@ -40,6 +40,7 @@ from clickscale.files import (
     system_error,
     verify,
 )
+from clickscale.sealed import indented
 
 VERSION = 1
 CHECKPOINT = FolderKind("a checkpoint", RunError)
@@ -195,7 +196,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     save_file(tensors, folder / _TENSORS)
     facts = {"version": VERSION, "step": checkpoint.step, "facts": checkpoint.facts}
-    (folder / _FACTS).write_text(json.dumps(facts, indent=2, sort_keys=True), "utf-8")
+    (folder / _FACTS).write_text(indented(facts), "utf-8")
     files = {name: file_entry(folder / name) for name in (_FACTS, _TENSORS)}
     (folder / _MANIFEST).write_bytes(_manifest(files))
 
@@ -203,8 +204,8 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 def _manifest(files: dict[str, FileEntry]) -> bytes:
     """The one form of a manifest; it holds its own hash, so that a changed byte of it is seen too."""
     plain = msgspec.to_builtins(files)
-    own = sha256_text(json.dumps(plain, indent=2, sort_keys=True))
-    return json.dumps({"files": plain, "sha256": own}, indent=2, sort_keys=True).encode()
+    own = sha256_text(indented(plain))
+    return indented({"files": plain, "sha256": own}).encode()
 
 
 def _verify(folder: Path) -> None:

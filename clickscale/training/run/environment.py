@@ -1,6 +1,5 @@
 """Record of the versions and the machine that a run was trained with."""
 
-import json
 import platform
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from clickscale.files import replace_text
+from clickscale.sealed import indented
 from clickscale.version import __version__
 
 ENVIRONMENT = "environment.json"
@@ -27,7 +27,7 @@ def write_environment(folder: Path, threads: str, device: torch.device) -> None:
         "threads": threads,
         "revision": _revision(),
     }
-    replace_text(folder / ENVIRONMENT, json.dumps(facts, indent=2, sort_keys=True))
+    replace_text(folder / ENVIRONMENT, indented(facts))
 
 
 def _revision() -> str | None:

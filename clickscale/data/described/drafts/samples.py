@@ -129,12 +129,12 @@ class Column:
             else int(pc.count_distinct(self.known).as_py())
         )
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """True if every value is an integer."""
         return self.floats is not None and bool(pc.all(pc.equal(self.floats, pc.floor(self.floats))).as_py())
 
-    @property
+    @cached_property
     def is_id(self) -> bool:
         """True if every value may be an exact integer id: not negative and without leading zeros."""
         if not self.is_whole or pc.min(self.floats).as_py() < 0 or pc.max(self.floats).as_py() >= 2**53:
@@ -142,7 +142,7 @@ class Column:
         texts = pa.types.is_string(self.values.type)
         return not (texts and bool(pc.any(pc.match_substring_regex(self.known, r"^\s*0\d|[^\d\s]")).as_py()))
 
-    @property
+    @cached_property
     def is_padded(self) -> bool:
         """True for whole numbers with zeros in front that have equally many figures, such as 0000104711."""
         if not self.is_whole or not pa.types.is_string(self.values.type):
@@ -236,6 +236,11 @@ class Column:
     def ids(self) -> pa.Array:
         """Values as ids are compared: texts, of 12 and 12.0 the same."""
         return whole_texts(as_text(self.values))
+
+    @cached_property
+    def plain_ids(self) -> frozenset[str]:
+        """Different values as texts, of 12, 12.0 and " 12" the same."""
+        return frozenset(str(value).strip().removesuffix(".0") for value in self.known.unique().to_pylist())
 
     def ids_among(self, other: "Column") -> int:
         """Count the different ids that another column has, too."""

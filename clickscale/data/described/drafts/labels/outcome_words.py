@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _ACT = (
     r"(click(s|ed)?(_?through)?|clk|klicks?|geklickt|clics?|clicad[oa]|cliccat[oa]|convert(ed)?|konvertiert|"
@@ -150,11 +151,7 @@ class OutcomeName:
     @property
     def snake(self) -> str:
         """Words in lower case joined by "_", of ``isConverted`` and ``Clicked on Ad`` as well; no accents."""
-        letters = unicodedata.normalize("NFKD", _WRAPPER.sub("", self.name).replace("ß", "ss"))
-        plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-        plain = plain.translate(PLAIN_LETTERS)
-        parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
-        return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
+        return _snake(self.name)
 
     def matches(self, words: re.Pattern[str]) -> bool:
         """True if words are in the name, or in the last step of a path by itself."""
@@ -221,6 +218,15 @@ class OutcomeName:
     def tells_events(self) -> bool:
         """True for ``event_type`` and other names of what happened."""
         return self.matches(_OF_EVENTS)
+
+
+@lru_cache(10_000)
+def _snake(name: str) -> str:
+    letters = unicodedata.normalize("NFKD", _WRAPPER.sub("", name).replace("ß", "ss"))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    plain = plain.translate(PLAIN_LETTERS)
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain)
+    return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
 
 
 def positive_of(values: Sequence[object], is_outcome: bool = False) -> object | None:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import pyarrow as pa
@@ -39,6 +40,7 @@ _SOME_YEARS = 20  # different years up to which each is learned for itself
 _BARE = words("id key no type name value index label target y event")  # too little as the end of a path
 
 
+@lru_cache(10_000)
 def plain_name(name: str) -> str:
     """Reduce a name to the form of the lists of words: lower case, without accents and marks."""
     return re.sub(r"[\W_]", "", _without_accents(name))
@@ -53,14 +55,15 @@ def _without_accents(text: str) -> str:
     return plain.replace("ß", "ss").translate(PLAIN_LETTERS)
 
 
-def plain_ends(name: str) -> list[str]:
+@lru_cache(10_000)
+def plain_ends(name: str) -> tuple[str, ...]:
     """List the plain names of what a path ends with, itself left out: of ``context.user.id``, userid.
 
     A single last step such as ``id`` says too little.
     """
     steps = name.split(".")
     ends = [plain_name(".".join(steps[start:])) for start in range(1, len(steps))]
-    return [end for end in ends if end not in _BARE]
+    return tuple(end for end in ends if end not in _BARE)
 
 
 def named(columns: Iterable[Column], names: Sequence[str]) -> Column | None:
