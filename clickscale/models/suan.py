@@ -23,10 +23,10 @@ from clickscale.layers.head import HeadConfig, head_over
 from clickscale.layers.inputs import ItemColumns
 from clickscale.layers.norm import RMSNorm
 from clickscale.layers.timed_inputs import TimedInputs
-from clickscale.models._base import CTRModel
+from clickscale.models._base import CTRModel, require_unpadded
 from clickscale.models._sizes import DEBUG_TOWER, SIZES, SUAN_TOWER
 from clickscale.models._suan.block import BlockConfig
-from clickscale.models._suan.causal import AppendableState, CausalStack, CausalState, without_padding
+from clickscale.models._suan.causal import AppendableState, CausalStack, CausalState, TokenState
 
 
 class ModelConfig(Config, frozen=True):
@@ -101,9 +101,10 @@ class SUAN(CTRModel[CausalState]):
         self.last = RMSNorm(width) if config.block.residual == "prenorm" else nn.Identity()
         self.head = head_over(self.inputs, width, labels, config.head)
 
-    def encode_user(self, user: UserSide) -> AppendableState:
-        """Keys, values and running sums of every block."""
-        return self._advance(self.stack.empty(self.inputs.profile(user)), user)
+    def encode_user(self, user: UserSide) -> AppendableState | TokenState:
+        """Keys, values and running sums of every block; in training, the tokens of the behaviors."""
+        tokens = self.inputs.timed_behaviors(user)
+        return self.stack.encode(self.inputs.profile(user), tokens, user.times, user.mask)
 
     def extend_user(self, state: CausalState, user: UserSide) -> AppendableState:
         """State of the longer history, exactly; every row must gain equally many behaviors (no padding).
@@ -111,10 +112,9 @@ class SUAN(CTRModel[CausalState]):
         Raises:
             InputError: a row of ``user`` is padded, or the state was kept for scoring.
         """
-        return self._advance(without_padding(state, user), user)
-
-    def _advance(self, state: AppendableState, user: UserSide) -> AppendableState:
-        return self.stack.advance(state, self.inputs.timed_behaviors(user), user.times, user.mask)
+        require_unpadded(user)
+        tokens = self.inputs.timed_behaviors(user)
+        return self.stack.advance(self.stack.appendable(state), tokens, user.times, user.mask)
 
     def appendable_state(self, state: CausalState) -> AppendableState:
         """See `CTRModel`; keys and values of all behaviors stay, of the running sums only the last."""

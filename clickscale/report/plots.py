@@ -237,7 +237,7 @@ def svg(figure: Figure) -> str:
     # No metadata: their namespaces look like addresses on the web.
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with _quiet_fonts():
-        # Figure.savefig draws everything twice, to find the place of each part first; one drawing finds it, too.
+        # Figure.savefig draws everything twice, first to find the place of each part; one drawing finds it
         FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
     text = stream.getvalue()
     drawing = Drawing(text[text.index("<svg") :])

@@ -184,7 +184,7 @@ class Leave(torch.autograd.Function):
     ) -> Tensor:
         """See the class."""
         shape, width, hidden = own.shape, own.shape[2], leave.shape[1]
-        own, cross = own.view(-1, width), cross.view(-1, width)  # (R, D)
+        own, cross = own.reshape(-1, width), cross.reshape(-1, width)  # (R, D)
         count = len(own)
         positive = torch.relu(mean).view(-1, gates.shape[1])  # (R, D / 4)
         gate = torch.mm(positive, gates.t()).sigmoid_()  # (R, D)

@@ -82,6 +82,10 @@ class _Met(NamedTuple):
     cross: Tensor
     averaged: Tensor
 
+    def rows_from(self, first: int) -> "_Met":
+        """The rows from ``first`` on."""
+        return _Met(*(part[:, first:] for part in self)) if first else self
+
 
 class _AdaptiveFusion(nn.Module):
     """AFNet (eq. 10-13): a gate over self and cross attention from the mean of both over what a row sees."""

@@ -16,8 +16,9 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from clickscale.batch import CandidateSide
+from clickscale.batch import CandidateSide, sees_columns
 from clickscale.layers.attention import attend, attend_with_itself
 from clickscale.layers.bias import AttentionBias
 from clickscale.layers.kernels.class_plans import ClassPlan, class_plan
@@ -26,6 +27,8 @@ from clickscale.models._suan.patterns import HeadPatterns
 
 # Self attention with the visible pairs bound: query, key, value (B, H, N, D / H), scale -> (B, H, N, D / H).
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+_WASTED = 1 << 17  # pairs that nobody sees and one sequence computes all the same
 
 
 def over_behaviors(
@@ -70,18 +73,73 @@ def over_parts(
     return _candidates(bias, biases, keys, values)
 
 
+def one_sequence_pays(mask: Tensor, side: CandidateSide) -> bool:
+    """True if behaviors and candidates are computed faster as rows of one sequence than one after the other.
+
+    Args:
+        mask: (B, L) of the behaviors.
+    """
+    (batch, length), count = mask.shape, side.items.shape[1]
+    return batch * (length + count) * count <= _WASTED and choose(batch, length, 1, 1) == "dense"
+
+
+def over_rows(
+    bias: AttentionBias,
+    patterns: HeadPatterns,
+    reads: HeadPatterns,
+    times: Tensor,
+    mask: Tensor,
+    side: CandidateSide,
+) -> tuple[list[Attend], Tensor]:
+    """Attention of the N = L + C rows of behaviors and then candidates over each other.
+
+    A candidate stands right after the behaviors that it sees, and nobody else sees it.
+
+    Args:
+        reads: the patterns of candidates: all behaviors, or those of ``patterns``.
+        times, mask: (B, L) of the behaviors.
+
+    Returns:
+        Attention by block, and the rows that each row sees if its head follows no pattern, (B, N, N) bool.
+    """
+    (batch, length), count = mask.shape, side.items.shape[1]
+    column = torch.arange(length + count, device=mask.device)
+    earlier = column[:length].expand(batch, -1)  # (B, L)
+    place = torch.cat([earlier, side.visible], dim=1)  # (B, N) position of each row
+    oldest = torch.cat([torch.zeros_like(earlier), side.oldest], dim=1)  # (B, N)
+    seen = sees_columns(oldest, place, functional.pad(mask, (0, count)))  # (B, N, N)
+    allowed = seen | (column[:, None] == column)  # (B, N, N); padding sees itself, so no row is empty
+    # Of a pair that is allowed only a candidate and itself may be at less than zero: its place counts.
+    distance = (place[..., None] - column).clamp_(min=0)  # (B, N, N)
+    when = torch.cat([times, side.times], dim=1)  # (B, N)
+    sparse = length if reads.full else length + count  # rows that follow the patterns
+    biases = _by_pattern(bias, patterns, when[..., None] - when[:, None], distance, allowed, sparse)
+    return [partial(_densely, each) for each in biases], allowed
+
+
 def _by_pattern(
-    bias: AttentionBias, patterns: HeadPatterns, delta: Tensor, distance: Tensor, allowed: Tensor
+    bias: AttentionBias,
+    patterns: HeadPatterns,
+    delta: Tensor,
+    distance: Tensor,
+    allowed: Tensor,
+    rows: int | None = None,
 ) -> list[Tensor]:
     """Bias (B, 1 or H, Q, L) of every block, -inf where a pair is not allowed or not in the head's pattern.
 
     Args:
         delta: (B, Q, L) int64 seconds from key to query. distance: (Q, L) or (B, Q, L) int64 positions.
         allowed: (B, Q, L) bool.
+        rows: how many of the first rows follow the patterns; all if None.
     """
-    if len(patterns.distinct) == 1:  # the mask of a single pattern costs no operation of its own
-        return bias(delta, distance, allowed & patterns.distinct[0].allows(distance))
+    if patterns.full:
+        return bias(delta, distance, allowed)
     hidden = [~pattern.allows(distance) for pattern in patterns.distinct]  # each (Q, L) or (B, Q, L)
+    if rows is not None:
+        for one in hidden:
+            one[..., rows:, :] = False
+    if len(hidden) == 1:  # the mask of a single pattern costs no operation for each block
+        return bias(delta, distance, allowed & ~hidden[0])
     return [
         made.masked_fill(torch.stack([hidden[place] for place in heads], dim=-3), -math.inf)
         for made, heads in zip(bias(delta, distance, allowed), patterns.heads, strict=True)
