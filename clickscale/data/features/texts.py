@@ -178,7 +178,9 @@ def bools_of(values: pa.Array) -> npt.NDArray[np.bool_]:
 
 def numpy_of(values: pa.Array, null: float) -> npt.NDArray[Any]:
     """Convert values to numpy, nulls to ``null``; a read-only view where arrow allows it."""
-    return np.asarray((values.fill_null(null) if values.null_count else values).to_numpy(zero_copy_only=False))
+    return np.asarray(
+        (values.fill_null(null) if values.null_count else values).to_numpy(zero_copy_only=False)
+    )
 
 
 def entries_of(text: str, separator: str) -> list[str]:
