@@ -1,11 +1,19 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clickscale.errors import DamagedError
-from clickscale.sealed import maybe_document, read_document, read_documents, write_document, write_documents
+from clickscale.sealed import (
+    indented,
+    maybe_document,
+    read_document,
+    read_documents,
+    write_document,
+    write_documents,
+)
 
 ADVICE = "make it again"
 DOCUMENT: dict[str, Any] = {
@@ -96,3 +104,12 @@ def test_a_folder_in_the_place_of_a_document_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
     with pytest.raises(DamagedError, match=r"Cannot read .*a.json: Is a directory; make it again"):
         maybe_document(tmp_path / "a.json", ADVICE)
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize(
+    "value", [{"b": [1, {"é": [[], {}, None, 1e-7]}], "a": '\n"'}, 2.5, [math.nan, -math.inf]]
+)
+def test_a_value_over_several_lines_is_what_python_writes(value: object, ascii_only: bool) -> None:
+    written = indented(value, ascii_only=ascii_only)
+    assert written == json.dumps(value, indent=2, sort_keys=True, ensure_ascii=ascii_only)

@@ -214,7 +214,7 @@ def save_figure(figure: Figure, to: Path | io.BytesIO, dpi: int) -> None:
             figure.savefig(to, dpi=dpi, facecolor="white")
         else:
             figure.set_dpi(dpi)
-            FigureCanvasAgg(figure).print_png(to, metadata={"Software": None})
+            FigureCanvasAgg(figure).print_png(to, metadata={"Software": None})  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -237,8 +237,8 @@ def svg(figure: Figure) -> str:
     # No metadata: their namespaces look like addresses on the web.
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with _quiet_fonts():
-        # Figure.savefig draws everything twice, first to find the place of each part; one drawing finds it
-        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
+        # Figure.savefig draws everything twice, as if one drawing could not find the place of each part.
+        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)  # type: ignore[no-untyped-call]
     text = stream.getvalue()
     drawing = Drawing(text[text.index("<svg") :])
     drawing.figure = figure

@@ -36,6 +36,19 @@ def test_a_multiply_add_counts_two_and_a_look_up_nothing() -> None:
     assert count_operations(lambda: x @ x.transpose(1, 2))[0] == 2 * 2 * 4 * 4 * 3
 
 
+def test_what_is_made_of_other_operations_is_counted_as_these() -> None:
+    linear, x = nn.Linear(3, 5), torch.ones(2, 4, 3)
+
+    def work() -> None:
+        with torch.inference_mode():  # without gradients to prepare, torch hands on operations in one piece
+            linear(x)
+            torch.einsum("bln,bmn->blm", x, x)
+            x @ x.transpose(1, 2)
+
+    for _ in range(2):  # what the first count learns of an operation holds in the second one
+        assert count_operations(work)[0] == 2 * 2 * 4 * 3 * 5 + 2 * (2 * 2 * 4 * 4 * 3)
+
+
 def test_fused_attention_counts_both_of_its_products() -> None:
     query, key = torch.ones(2, 4, 5, 8), torch.ones(2, 4, 7, 8)
     work = lambda: functional.scaled_dot_product_attention(query, key, key)  # noqa: E731

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,32 @@ def test_a_column_written_in_pieces_is_one_array(tmp_path: Path, kind: str, widt
 def test_a_column_without_rows_can_be_opened(tmp_path: Path) -> None:
     write_column(tmp_path / "empty.npy", np.zeros((0, 4), np.float16))
     assert open_column(tmp_path / "empty.npy").shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda data: data[:-1], "buffer is smaller than requested size"),
+        (lambda data: data[:20], ""),
+        (lambda data: b"", "EOF"),
+        (lambda data: data.replace(b"'<i4'", b"'|O' "), "object"),
+        (lambda data: data[:6] + b"\2" + data[7:], "another one"),
+    ],
+)
+def test_a_damaged_column_is_refused(tmp_path: Path, change: Callable[[bytes], bytes], problem: str) -> None:
+    path = tmp_path / "column.npy"
+    write_column(path, np.arange(3, dtype=np.int32))
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"(?i){problem}"):
+        open_column(path)
+
+
+def test_columns_that_numpy_wrote_are_read_in_their_order(tmp_path: Path) -> None:
+    whole = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    np.save(tmp_path / "column.npy", whole)
+    read = open_column(tmp_path / "column.npy")
+    np.testing.assert_array_equal(read, whole)
+    assert not read.flags.writeable
 
 
 def test_rows_of_another_width_are_a_bug(tmp_path: Path) -> None:

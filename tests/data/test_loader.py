@@ -231,6 +231,19 @@ def test_all_groupings_give_the_same_logits_while_the_history_fits(
 # --- order, position, ranks
 
 
+@pytest.mark.parametrize("pairs", [0, 400])
+@pytest.mark.parametrize("grouping", ["impression", "request", "timeline"])
+def test_the_steps_of_epochs_are_their_batches_and_none_is_planned_twice(
+    log: Dataset, grouping: str, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = Loader(log, "train", config(grouping=grouping, batch_size=16, pairs=pairs))
+    made = [len(list(loader.batches(epoch))) for epoch in range(3)]
+    planned, plan = [], loader._plan
+    monkeypatch.setattr(loader, "_plan", lambda *given: planned.append(given[0]) or plan(*given))
+    assert [loader.steps(epochs) for epochs in (3, 1, 0, 2)] == [sum(made), made[0], 0, sum(made[:2])]
+    assert planned == ([0] if (grouping, pairs) == ("impression", 0) else [0, 1, 2])
+
+
 def test_the_order_depends_on_seed_and_epoch_alone(log: Dataset) -> None:
     def order(epoch: int, **options: Any) -> list[int]:
         return rows_of(batches(log, epoch=epoch, batch_size=8, **options))

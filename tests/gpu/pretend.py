@@ -55,6 +55,10 @@ class There(Tensor):
 class _Pretending(TorchDispatchMode):
     """Sees the operations that make tensors from nothing, too."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else every operation passes through torch's compiler, which has to be imported first
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
 

@@ -172,12 +172,15 @@ def nulls(values: pa.Array) -> npt.NDArray[np.bool_]:
 
 def bools_of(values: pa.Array) -> npt.NDArray[np.bool_]:
     """Convert truth values to numpy, nulls to False."""
-    return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), dtype=bool)
+    known = values.fill_null(False) if values.null_count else values
+    return np.asarray(known.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def numpy_of(values: pa.Array, null: float) -> npt.NDArray[Any]:
     """Convert values to numpy, nulls to ``null``; a read-only view where arrow allows it."""
-    return np.asarray(values.fill_null(null).to_numpy(zero_copy_only=False))
+    return np.asarray(
+        (values.fill_null(null) if values.null_count else values).to_numpy(zero_copy_only=False)
+    )
 
 
 def entries_of(text: str, separator: str) -> list[str]:

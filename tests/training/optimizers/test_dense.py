@@ -1,7 +1,3 @@
-import sys
-from pathlib import Path
-from subprocess import run
-
 import pytest
 import torch
 from torch import nn
@@ -44,18 +40,6 @@ def test_every_group_has_its_own_learning_rate():
     DenseAdam(groups, (0.9, 0.999), 1e-8, decoupled=True).step((0.1, 0.3))
     assert slow.tolist() == pytest.approx([0.9, 0.9])  # Adam's first step is the learning rate
     assert fast.tolist() == pytest.approx([0.7, 0.7])
-
-
-def test_a_step_does_not_import_the_compiler():
-    program = """
-import sys, torch
-from clickscale.training.optimizers.dense import DenseAdam
-weight = torch.nn.Parameter(torch.ones(2))
-weight.grad = torch.ones(2)
-DenseAdam([([weight], 0.0)], (0.9, 0.999), 1e-8, True).step((0.1,))
-assert "torch._dynamo" not in sys.modules
-"""
-    run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_every_parameter_counts_its_own_steps_as_torch_does():
