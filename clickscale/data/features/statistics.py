@@ -437,7 +437,7 @@ class LogCounter:
         log, counted, slots = self.log, self.log.counted, self.log.slots(by)
         labels = None if label is None else counted.label(label.name)
         delay = 0 if label is None else label.delay
-        if len(log) * slots > self.memory_rows:
+        if max(len(log), len(counted)) * slots > self.memory_rows:
             folder.mkdir(parents=True)
             return count_on_disk(
                 partial(counted.keys, by),

@@ -328,7 +328,7 @@ def test_progress_counts_every_impression_once_per_statistic(tmp_path):
     write_statistics(
         tmp_path, schema_of(*EVERYTHING), memory_rows=150, progress=lambda *call: calls.append(call)
     )
-    assert calls[-1] == ("statistics", 3200, 3200)
+    assert calls[-1] == ("statistics", 3600, 3600)
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
 
 

@@ -15,6 +15,7 @@ from clickscale.data.described.drafts.computed.statistic_lines import Sample, Sa
 from clickscale.data.described.drafts.guess import guess
 from clickscale.data.described.log import load_log
 from clickscale.data.preparation.prepare import prepare
+from clickscale.schema import usual_statistics
 
 ROWS, START = 6_000, 1_700_000_000
 Columns = dict[str, npt.NDArray[Any]]
@@ -248,6 +249,7 @@ def test_a_draft_counts_what_its_sample_calls_for(
     text = guess(sorted(tmp_path.iterdir()), tmp_path)
     found = [each["name"] for each in tomllib.loads(text)["statistics"]]
     usual = {"item_rate", "item_count", "user_rate", "user_count", "user_lift", "user_lift_7d"}
+    usual |= {each.name for each in usual_statistics(drawn=True)}
     assert [name for name in found if name not in usual and not name.startswith("user_category")] == more
     (tmp_path / "schema.toml").write_text(text, "utf-8")
     prepare(load_log(tmp_path / "schema.toml"), tmp_path / "prepared")
