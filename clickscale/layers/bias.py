@@ -64,24 +64,18 @@ class _RelativeBias(nn.Module):
             (B, tables, Q, L), additive.
         """
         batch, queries, keys = buckets.shape
-        tables = self.time.shape[0]
+        tables, distance = self.time.shape[0], distance.clamp(0, self.length)
         # One more entry for pairs that are not allowed: masking costs no operation of its own.
-        masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)
+        masked = torch.cat([self.time, self.time.new_full((tables, 1), -math.inf)], dim=1)  # (tables, 130)
+        if distance.dim() == 3:
+            # Distances that differ by row: one gather reads the sum of both tables.
+            both = (masked[..., None] + self.position[:, None]).flatten(1)  # (tables, 130 (N + 1))
+            place = torch.add(distance, buckets, alpha=self.length + 1).view(1, -1).expand(tables, -1)
+            return torch.gather(both, 1, place).view(tables, *buckets.shape).transpose(0, 1)
         source = masked[None].expand(batch, -1, -1)  # (B, tables, 130)
         flat = buckets.view(batch, 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
         time = torch.gather(source, 2, flat).view(batch, tables, queries, keys)  # (B, tables, Q, L)
-        return time + self._positions(distance.clamp(0, self.length))
-
-    def _positions(self, distance: Tensor) -> Tensor:
-        """(Q, L) -> (1, tables, Q, L); (B, Q, L) -> (B, tables, Q, L)."""
-        if distance.dim() == 2:
-            return self.position[:, distance][None]  # (1, tables, Q, L)
-        # Distances that differ by row: one gather reads them from all tables.
-        tables = self.position.shape[0]
-        flat = distance.reshape(distance.shape[0], 1, -1).expand(-1, tables, -1)  # (B, tables, Q L)
-        source = self.position[None].expand(distance.shape[0], -1, -1)  # (B, tables, N + 1)
-        read = torch.gather(source, 2, flat)  # (B, tables, Q L)
-        return read.view(distance.shape[0], tables, *distance.shape[1:])  # (B, tables, Q, L)
+        return time + self.position[:, distance]
 
     def itself(self) -> Tensor:
         """(tables,): bias of an event towards itself."""

@@ -249,7 +249,7 @@ class CausalStack(Recomputable):
         Raises:
             InputError: the state keeps less than what the candidates see.
         """
-        if isinstance(state, TokenState) and one_sequence_pays(state.mask, side):
+        if isinstance(state, TokenState) and one_sequence_pays(self.patterns, state.mask, side):
             return self._together(state, x, side)
         if isinstance(state, ScoringState):
             return self._over_whole(state, x, side)

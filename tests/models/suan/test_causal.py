@@ -111,13 +111,15 @@ def test_behaviors_wait_for_candidates_in_training_only() -> None:
 
 
 def test_few_small_rows_are_one_sequence() -> None:
-    def pays(rows: int, length: int, candidates: int) -> bool:
+    def pays(rows: int, length: int, candidates: int, patterns: HeadPatterns = FULL) -> bool:
         one = torch.ones(rows, candidates)
-        return one_sequence_pays(torch.ones(rows, length).bool(), CandidateSide(*[one] * 6))
+        return one_sequence_pays(patterns, torch.ones(rows, length).bool(), CandidateSide(*[one] * 6))
 
     assert pays(8, 50, 8)
     assert not pays(20, 50, 200)  # candidates would be compared with candidates
     assert not pays(1, 2000, 8)  # attention by classes takes less
+    assert pays(1, 300, 8)
+    assert not pays(1, 300, 8, SPARSE)  # here too
 
 
 def test_a_width_that_heads_cannot_share_is_refused() -> None:
