@@ -388,17 +388,15 @@ def _value_count(column: Column) -> int:
 def sampled(
     name: str, side: Literal["user", "item"] | None, column: Column, rows: Codes | None
 ) -> Sampled | None:
-    """Put a field beside the impressions, lists as their texts; None if it is made of several columns.
+    """Put a field beside the impressions, lists as their texts; None if it is of several columns or rows.
 
     Args:
         rows: (N,) row of the column for each impression, -1 for none; None if it is a column of these.
     """
-    if column.parts:
+    if column.parts or (rows is not None and not len(rows)):
         return None
-    values, is_list = (
-        comparable(column.values),
-        pa.types.is_nested(column.values.type) or bool(column.separator),
-    )
+    is_list = pa.types.is_nested(column.values.type) or bool(column.separator)
+    values = comparable(column.values)
     if rows is not None:
         values = values.take(pa.array(np.maximum(rows, 0), mask=rows < 0))
     return Sampled(name, side, values, is_list)
