@@ -106,7 +106,7 @@ def count_operations(work: Callable[[], T]) -> tuple[int, T]:
     return counter.total, result
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Operations of all that torch computes meanwhile.
 
     `FlopCounterMode` counts the same, but the first thing that it sees makes torch import its compiler. That
@@ -119,7 +119,7 @@ class _Counter(TorchDispatchMode):
     _SINGLE: ClassVar[set[Any]] = set()  # kernels that are made of no others, for all counts
 
     def __init__(self, formulas: dict[Any, Callable[..., int]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
         self._formulas = formulas
 
