@@ -88,7 +88,8 @@ def one_sequence_pays(patterns: HeadPatterns, mask: Tensor, side: CandidateSide)
 def _form(patterns: HeadPatterns, mask: Tensor) -> str:
     """The faster form of attention among the behaviors of a mask (B, L)."""
     first = patterns.distinct[0]  # all have one k and one r
-    return choose(*mask.shape, first.k, first.r)
+    batch, length = mask.shape
+    return choose(batch, length, first.k, first.r)
 
 
 def over_rows(
