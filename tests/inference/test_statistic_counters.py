@@ -42,6 +42,7 @@ STATISTICS = (
     Statistic(name="after_count", by=("gender", "newest.item_id"), of="count"),
     Statistic(name="after_like_recency", by=("newest.genre",), of="recency", label="like", window=9 * DAY),
     Statistic(name="item_share", by=("item",), of="share", label="like"),
+    Statistic(name="late_item_share", by=("item",), of="share", window=6 * DAY, prior=9.0),
     Statistic(name="user_genre_share", by=("user", "genre"), of="share", window=9 * DAY, prior=2.0),
     Statistic(name="genre_position_share", by=("genre", "gender", "position"), of="share"),
 )

@@ -418,9 +418,12 @@ def _shares(
     values = np.ones(own.shape)
     for row, slot in np.ndindex(*own.shape):
         group, kind = divmod(slot, last.shape[1])
-        expected = (last[row, kind] + 1) / (every[row] + 1) if len(by) > 1 else 1 / 1000
-        if weight := among[row, group] + prior:
-            values[row, slot] = (own[row, slot] + prior * expected) / weight / expected
+        expected = 1 / 1000
+        if len(by) > 1 or statistic.window:
+            expected = (last[row, kind] + 1) / (every[row] + 1)
+        weight = among[row, group] + prior
+        share = (own[row, slot] + prior * expected) / weight if weight else expected
+        values[row, slot] = share / (expected if len(by) > 1 else 1 / 1000)
     return values
 
 

@@ -11,7 +11,8 @@ For an impression at time T with key k, of all impressions with the same key
 ``of="count"`` is ``rows``, ``of="rate"`` is ``(positives + prior * overall) / (known + prior)``,
 ``of="share"`` is ``(positives + prior * expected) / (others + prior) / expected``, where ``others`` are the
 ``positives`` of all but the last name of the key, and ``expected`` is the share of the last one among the
-positives of all time, ``(its positives + 1) / (all positives + 1)``; of a key of one name, `_ONE_IN`,
+positives of all time, ``(its positives + 1) / (all positives + 1)``. With one name the share is divided by
+`_ONE_IN` instead, which is also what is expected without a window,
 ``of="lift"`` is ``surprises / (known + prior)``, and ``of="recency"`` is ``T - newest`` or, without any, the
 window. ``overall`` is the rate of all impressions of the log known before T, and 0.5 while none is known.
 With ``prior = 0`` and nothing known, the rate is ``overall``.
@@ -130,7 +131,7 @@ def share_counts(statistic: Statistic) -> tuple[tuple[tuple[str, ...], int], ...
     """Keys and windows of the positives that a share is made of, in the order of `share_values`."""
     by, window = statistic.by, statistic.window
     counted = (by, window), (by[:-1], window)
-    return (*counted, (by[-1:], 0), ((), 0)) if len(by) > 1 else counted
+    return (*counted, (by[-1:], 0), ((), 0)) if len(by) > 1 or window else counted
 
 
 def share_values(
@@ -141,7 +142,8 @@ def share_values(
     Args:
         there: (n, slots) whether a slot holds a key.
         counts: positives of `share_counts`: (n, slots), (n, slots of the others) and, of a key of several
-            names, (n, slots of the last name) and (n, 1). The slots of a key are pairs of those two.
+            names or a window, (n, slots of the last name) and (n, 1). The slots of a key are pairs of the
+            second and the third.
     """
     own, others, *all_time = counts
     expected = np.full(own.shape, _ONE_IN)
@@ -150,7 +152,8 @@ def share_values(
         expected = np.tile((last + 1) / (every + 1), (1, others.shape[1]))  # (n, slots)
     weight = np.repeat(others, own.shape[1] // others.shape[1], axis=1) + statistic.prior  # (n, slots)
     share = (own + statistic.prior * expected) / np.where(weight > 0, weight, 1)
-    return _mean(np.where(weight > 0, share / expected, 1), there, np.ones(len(there)))
+    usual = expected if len(statistic.by) > 1 else _ONE_IN
+    return _mean(np.where(weight > 0, share, expected) / usual, there, np.ones(len(there)))
 
 
 def hours_of(time: Integers) -> Integers:

@@ -386,6 +386,7 @@ def test_a_share_compares_positives_of_the_key_with_those_of_all_others(tmp_path
         Statistic(name="kind", by=("user_id", "genre"), of="share", prior=3.0, window=DAY),
         Statistic(name="item", by=("item_id",), of="share", label="buy", prior=0.0),
         Statistic(name="users", by=("genre", "user_id"), of="share"),
+        Statistic(name="lately", by=("item_id",), of="share", label="buy", prior=5.0, window=DAY // 8),
     )
     write_statistics(tmp_path, schema_of(*written, delay=7200))
     user, item, time = (columns[f"impressions/{name}"] for name in ("user", "item", "time"))
@@ -406,7 +407,11 @@ def test_a_share_compares_positives_of_the_key_with_those_of_all_others(tmp_path
             users.append((own + 20 * expected) / ((ever & has[genre]).sum() + 20) / expected)
         bought = buy & (time < time[row])
         among = (bought & (item == item[row])).sum() / bought.sum() * 1000 if bought.any() else 1
-        values = {"kind": np.mean(kinds), "users": np.mean(users), "item": among}
+        # Where a window holds little, the share is that of all time.
+        own, window = item == item[row], bought & (time >= time[row] - DAY // 8)
+        expected = ((bought & own).sum() + 1) / (bought.sum() + 1)
+        late = ((window & own).sum() + 5 * expected) / (window.sum() + 5) * 1000
+        values = {"kind": np.mean(kinds), "users": np.mean(users), "item": among, "lately": late}
         assert {name: column[row] for name, column in found.items()} == pytest.approx(values, rel=1e-6)
 
 
