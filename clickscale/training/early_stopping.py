@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 CLEARLY = 0.01  # share by which the loss of a second training must be lower
+ENOUGH = 400  # validation impressions of the rarer outcome from which it is enough: fewer decide by chance
 LEVEL = 0.005  # share by which it may be higher where the first training has learned next to nothing
 NOTHING = 0.02  # share by which the loss of such a training is below that of the constant rate
 
@@ -23,8 +24,10 @@ class EarlyStopping:
     Args:
         patience: validations in a row without a new best after which training stops; 0 never stops it.
         constant: loss of the constant rate.
+        rarer: validation impressions of the rarer outcome.
 
     Attributes:
+        clearly: share by which the loss of a second training must be lower.
         best, best_step: loss of ``weights`` and the step after which it was measured; infinity and 0 before.
         lowest, bad: lowest loss of this training, and the validations since.
         first: lowest loss of the training before this one; infinity if there was none.
@@ -32,8 +35,10 @@ class EarlyStopping:
         weights: copies of all weights at ``best_step`` by name; empty before.
     """
 
-    def __init__(self, patience: int, constant: float = math.inf) -> None:
+    def __init__(self, patience: int, constant: float = math.inf, rarer: int = ENOUGH) -> None:
         self.patience, self.constant = patience, constant
+        # The error of a mean falls with the root of its number.
+        self.clearly = CLEARLY * math.sqrt(max(ENOUGH / max(rarer, 1), 1))
         self.best, self.best_step, self.bad, self.judged = math.inf, 0, 0, 0
         self.lowest = self.first = math.inf
         self.weights: dict[str, Tensor] = {}
@@ -52,7 +57,7 @@ class EarlyStopping:
         It is clearly better by then, unless it is one that both trainings need long to begin with.
         """
         idle = self.first > self.constant * (1 - NOTHING)
-        return self.lowest < self.first * ((1 + LEVEL) if idle else (1 - CLEARLY))
+        return self.lowest < self.first * ((1 + LEVEL) if idle else (1 - self.clearly))
 
     def judge(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> bool:
         """Take in the validation ``loss`` after ``step``; whether it is a new best, whose weights are copied.
@@ -65,7 +70,7 @@ class EarlyStopping:
             self.bad += 1
             return False
         self.lowest, self.bad = loss, 0
-        if not loss < self.first * (1 - CLEARLY):
+        if not loss < self.first * (1 - self.clearly):
             return False
         self.best, self.best_step = loss, step
         for name, live in weights.items():

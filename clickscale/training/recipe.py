@@ -51,7 +51,7 @@ _RETURNING = (
 _WIDENED = ("size-2", 16)  # grade that is wider on large logs, and the width of a feature's embedding there
 _WIDER_TOO = ("din",)  # models that gain by it without blocks of attention; mlp does not
 AGAIN = 4  # passes at most of a second training: with fewer it ends before fields tell things together
-JUDGES = 2_000  # validation impressions from which a second training is tried: fewer choose by chance
+JUDGES = 200  # validation impressions from which a second training is tried: fewer choose by chance
 CHECKS = 2  # validations in an epoch, if there are several: a single pass cannot learn by heart
 PATIENCE = 2  # validations without a gain
 
@@ -68,6 +68,7 @@ class Facts:
         positives: share of positives in the training part, of the label whose outcomes are the most even.
         days: whole days that the training part covers.
         returning: share of the training impressions a day or more after the first one of their user.
+        drawn: whether negatives were drawn.
     """
 
     impressions: int
@@ -77,6 +78,7 @@ class Facts:
     positives: float = 0.5
     days: int = 0
     returning: float = 0.0
+    drawn: bool = False
 
     @property
     def rarer(self) -> float:
@@ -112,7 +114,8 @@ def facts_of(dataset: Dataset) -> Facts:
     positives = max(label_rates(dataset, dataset.labels), key=lambda rate: min(rate, 1 - rate))
     train = dataset.part("train")
     days, returning = _visits(*(np.asarray(dataset.impressions[name])[train] for name in ("user", "time")))
-    return Facts(len(train), values, len(dataset.part("valid")), declared, positives, days, returning)
+    drawn = bool(dataset.schema.sampled_negatives)
+    return Facts(len(train), values, len(dataset.part("valid")), declared, positives, days, returning, drawn)
 
 
 def _visits(user: Array, time: Array) -> tuple[int, float]:
@@ -286,10 +289,10 @@ def _table_l2(config: RunConfig, facts: Facts, shares: bool) -> tuple[float, str
         each = few
     elif not facts.statistics:
         each = BARE_L2
-    elif config.epochs.count > 1 or facts.repeats >= REPEATS:
-        each = many
+    elif facts.repeats < TOUCHES and (config.epochs.count == 1 or facts.drawn):
+        each = few
     else:
-        each = few if facts.repeats < TOUCHES else some
+        each = many if config.epochs.count > 1 or facts.repeats >= REPEATS else some
     return each / config.batch_size, (
         f"L2 of {each} / {config.batch_size} on the embedding rows of a batch: such a model sees"
         f" {config.epochs.count * facts.repeats:.0f} impressions for each embedded value, of a log of"
@@ -349,6 +352,8 @@ def _epochs(config: C, facts: Facts, reasons: list[str]) -> C:
         count, why = 1, "the fastest way"
     elif facts.impressions > LARGE:
         count, why = 2, f"beyond {LARGE:,} training impressions a second one pays"
+    elif facts.statistics and facts.drawn:
+        count, why = 2, "where negatives are drawn all users have one rate, and none is learned by heart"
     elif facts.statistics:
         count, why = 1, f"where statistics are declared, one is the default up to {LARGE:,} impressions"
     elif repeats < REPEATS:

@@ -166,8 +166,7 @@ def _train(
     write_environment(out, threads, device)
     store = CheckpointStore(out / CHECKPOINTS, config.keep)
     resets.keep(out)
-    constant = _constant_loss(dataset, config)
-    stopping = EarlyStopping(config.patience if config.early_stopping else 0, constant)
+    stopping = _stopping(dataset, config)
     run = RunState(config, device, objective, learners, store, resets, stopping, second)
     notes = [
         threads,
@@ -194,12 +193,14 @@ def _is_labelled(dataset: Dataset, config: RunConfig) -> bool:
     return not len(labels[0]) or any(bool((label >= 0).any()) for label in labels)
 
 
-def _constant_loss(dataset: Dataset, config: RunConfig) -> float:
-    """Loss over the validation part of who knows its rates and nothing else; labels are added."""
+def _stopping(dataset: Dataset, config: RunConfig) -> EarlyStopping:
+    """Early stopping that knows the loss of the constant rates, labels added, and how rare outcomes are."""
     known = [label[label >= 0] for label in _judging_labels(dataset, config)]
     rates = np.array([label.mean() for label in known if len(label)])
     either = np.stack([rates, 1 - rates])
-    return float(-(either * np.log(np.maximum(either, np.finfo(float).tiny))).sum())
+    constant = float(-(either * np.log(np.maximum(either, np.finfo(float).tiny))).sum())
+    rarer = max((int(min((label == 1).sum(), (label == 0).sum())) for label in known), default=0)
+    return EarlyStopping(config.patience if config.early_stopping else 0, constant, rarer)
 
 
 def _judging_labels(dataset: Dataset, config: RunConfig) -> list[Array]:

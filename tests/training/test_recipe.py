@@ -49,8 +49,9 @@ def facts(
     positives: float = 0.5,
     days: int = 0,
     returning: float = _RETURNING,
+    drawn: bool = False,
 ) -> Facts:
-    return Facts(impressions, values, valid, statistics, positives, days, returning)
+    return Facts(impressions, values, valid, statistics, positives, days, returning, drawn)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +235,17 @@ def test_one_epoch_where_statistics_are_declared_and_the_log_is_not_large(
     assert large.epochs.count == 2
 
 
+def test_two_epochs_where_negatives_are_drawn_and_statistics_are_declared() -> None:
+    config, said = resolve(CONFIG, facts(LARGE, statistics=True, drawn=True), SHARING)
+    assert config.epochs.count == 2
+    assert any(text.startswith("2 epochs: where negatives are drawn") for text in said)
+    assert config.validate_every < LARGE // config.batch_size  # early stopping sees more than the ends
+    bare, _ = resolve(CONFIG, facts(LARGE, 40_000, drawn=True), SHARING)
+    assert bare.epochs.count == 1
+    fast, _ = resolve(replace(CONFIG, recipe="fast"), facts(LARGE, statistics=True, drawn=True), SHARING)
+    assert fast.epochs.count == 1
+
+
 def l2(
     samples: int,
     epochs: int,
@@ -241,9 +253,10 @@ def l2(
     values: int = 40_000,
     impressions: int = 200_000,
     statistics: bool = True,
+    drawn: bool = False,
 ) -> float:
     run = replace(CONFIG, batch_size=samples, epochs=Epochs(count=epochs))
-    log = facts(impressions, values, statistics=statistics)
+    log = facts(impressions, values, statistics=statistics, drawn=drawn)
     optimizer, said = decided_optimizer(OptimizerConfig(), run, log, SUAN if shares else DIN)
     assert len(said) == 3
     assert optimizer.table_l2 is not None
@@ -258,6 +271,9 @@ def test_l2_shrinks_with_the_batch_and_grows_with_how_often_values_are_seen() ->
         assert l2(64, 1, shares, values=8_001) == some
         for epochs in (1, 2):
             assert l2(64, epochs, shares, values=8_000, impressions=LARGE + 1) == few
+        for epochs in (1, 3):  # rows that are seen so seldom need what they know of single users
+            assert l2(64, epochs, shares, values=25_001, drawn=True) == few
+        assert l2(64, 2, shares, values=25_001) == many
     assert l2(64, 1, True, values=25_000) == l2(64, 1, False, values=25_000)
     assert l2(64, 2, True) < l2(64, 2, False)
 

@@ -72,6 +72,7 @@ def test_a_run_that_gains_nothing_by_it_ends_with_the_weights_of_the_first(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clickscale.training.early_stopping.CLEARLY", 0.9)
+    monkeypatch.setattr("clickscale.training.early_stopping.ENOUGH", 1)
     train(config_of(data, *ONCE), tmp_path / "once")
     result = train(config_of(data, *TWICE), tmp_path / "twice")
     once, twice = last(tmp_path / "once"), last(tmp_path / "twice")
@@ -148,6 +149,17 @@ def test_it_goes_on_where_it_is_better_or_the_first_has_learned_nothing(
     stopping.begin_again()
     stopping.judge(20, second, {})
     assert stopping.promises() == goes_on
+
+
+@pytest.mark.parametrize(("rarer", "margin"), [(400, 0.01), (4_000, 0.01), (100, 0.02), (25, 0.04)])
+def test_fewer_validation_outcomes_ask_for_more(rarer: int, margin: float) -> None:
+    for gain in (margin - 0.001, margin + 0.001):
+        stopping = EarlyStopping(2, constant=0.693, rarer=rarer)
+        assert stopping.judge(10, 0.5, {})
+        stopping.begin_again()
+        clear = gain > margin
+        assert stopping.judge(20, 0.5 * (1 - gain), {}) == clear
+        assert stopping.promises() == clear
 
 
 @pytest.fixture(scope="module")
