@@ -1,9 +1,11 @@
 """What defaults give on logs of kinds that steered no rule, and what could be known of them.
 
     python benchmarks/strange_logs.py OUT [--logs numbers,pairs] [--models din,suan] [--seeds 2] [--jobs 1]
+        [--one-of 4]
 
 Each log of ``drawn_logs.py`` is drawn from a seed, written as CSV to OUT/raw/NAME, and described and prepared
 as a user would do it, without a change of the draft. What is measured is kept, so the script continues.
+``--one-of 4`` keeps every fourth user, for logs of some 9,000 rows (of `anonymous`, which names none, rows).
 ``truth`` scores with the true probabilities, ``logistic`` is a logistic regression on the same features
 (values one-hot, numbers in bins, strength of its L2 by the validation part), ``trees`` as everywhere.
 """
@@ -14,12 +16,13 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from defaults import numbers, run_cell
-from drawing import Array, sigmoid
+from drawing import Array, Log, sigmoid
 from drawn_logs import LOGS
 
 from clickscale.data.dataset import Dataset, open_dataset
@@ -36,14 +39,27 @@ def write(path: Path, columns: dict[str, Array]) -> None:
         csv.writer(file).writerows([columns, *zip(*(c.tolist() for c in columns.values()), strict=True)])
 
 
-def prepare(name: str, out: Path) -> Path:
+def one_of(log: Log, users: int) -> Log:
+    """Rows of one in so many users, who are the first column."""
+    first = next(iter(log.rows.values()))
+    kept = np.unique(first, return_inverse=True)[1] % users == 0
+    rows = {name: column[kept] for name, column in log.rows.items()}
+    return replace(
+        log,
+        rows=rows,
+        logit=log.logit[kept],
+        outcome=log.outcome if log.outcome is None else log.outcome[kept],
+    )
+
+
+def prepare(name: str, out: Path, users: int) -> Path:
     """Draw a log and prepare it by the commands of the tutorial, unless it is there; return its folder."""
     raw, data = out / "raw" / name, out / name
     if (data / "manifest.json").is_file():
         return data
     raw.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(list(LOGS).index(name))
-    log = LOGS[name](random)
+    log = one_of(LOGS[name](random), users)
     drawn = (random.random(len(log.logit)) < sigmoid(log.logit)).astype(int)
     np.save(raw / "logit.npy", log.logit)
     write(raw / "clicks.csv", log.rows | {"clicked": drawn if log.outcome is None else log.outcome})
@@ -154,12 +170,13 @@ def main() -> None:
     parser.add_argument("--logs", default=",".join(LOGS))
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--one-of", type=int, default=1, help="of so many users one is kept")
     parser.add_argument("--jobs", type=int, default=1, help="cells at once, one thread each")
     arguments = parser.parse_args()
     logs, models = arguments.logs.split(","), arguments.models.split(",")
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for log in logs:
-            data = prepare(log, arguments.out)
+            data = prepare(log, arguments.out, arguments.one_of)
             for seed in range(arguments.seeds):
                 for model in models:
                     cell = arguments.out / "runs" / log / f"{model}-{seed}"

@@ -463,19 +463,19 @@ class Schema(Config, frozen=True):
         keys |= {"user", "item", HOUR}
         if not self.indistinct:
             keys |= {NEWEST + key for key in ("item", self.item.name, *(field.name for field in self.items))}
-        labels = {label.name for label in self.labels}
+        labels = [label.name for label in self.labels]
         for statistic in self.statistics:
-            unknown_keys = [key for key in statistic.by if key not in keys]
-            problems += [f"statistic {statistic.name!r}: unknown key {key!r}" for key in unknown_keys]
+            what = f"statistic {statistic.name!r}"
+            known = f"(known are {', '.join(sorted(keys))})"
+            problems += [f"{what}: unknown key {key!r} {known}" for key in statistic.by if key not in keys]
             if statistic.label and statistic.label not in labels:
-                problems.append(f"statistic {statistic.name!r}: unknown label {statistic.label!r}")
+                problems.append(f"{what}: unknown label {statistic.label!r} (known are {', '.join(labels)})")
             if not statistic.by:
-                problems.append(f"statistic {statistic.name!r}: by needs one key or more")
+                problems.append(f"{what}: by needs one key or more")
             if not 0 <= statistic.window <= _LONGEST or not 0 <= statistic.prior < float("inf"):
+                now = f"(now {statistic.window} and {statistic.prior:g})"
                 problems.append(
-                    f"statistic {statistic.name!r}: window (now {statistic.window}) and prior (now "
-                    f"{statistic.prior:g}) must be >= 0, the window at most {_LONGEST} seconds and the "
-                    "prior finite"
+                    f"{what}: window and prior {now} must be >= 0, and at most {_LONGEST} s and finite"
                 )
             problems += filter(None, [self.fault_of(statistic)])
             if statistic.of == "recency" and not statistic.window:

@@ -57,7 +57,7 @@ def extra(**field: Any) -> Schema:
         ),
         (
             schema(statistics=(Statistic(name="s", by=("itm",)),)),
-            "statistic 's': unknown key 'itm'",
+            "statistic 's': unknown key 'itm' (known are genre, hour_of_day, item, item_id,",
         ),
         (
             schema(statistics=(Statistic(name="s", by=("action",)),)),  # of a behavior, not of an impression
@@ -65,7 +65,7 @@ def extra(**field: Any) -> Schema:
         ),
         (
             schema(statistics=(Statistic(name="s", by=("item",), label="like"),)),
-            "statistic 's': unknown label 'like'",
+            "statistic 's': unknown label 'like' (known are click)",
         ),
         (schema(statistics=(Statistic(name="s", by=("item",), of="recency"),)), "needs a window in seconds"),
         (schema(statistics=(Statistic(name="slot", by=("item",)),)), "name 'slot' is used twice"),
