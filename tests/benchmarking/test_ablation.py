@@ -86,6 +86,7 @@ def test_the_written_files_hold_the_table(done: tuple[Ablation, Path, list[str]]
     assert ">full<" not in picture  # the line that the others are measured against
 
 
+@pytest.mark.wide
 def test_what_is_done_stays_and_only_more_is_trained(
     done: tuple[Ablation, Path, list[str]], config: AblationConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def run(folder: Path, how: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.wide
 def test_a_forked_process_computes_with_one_thread_and_says_so(folder: Path) -> None:
     done = run(folder, "guarded")
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,7 @@ from clickscale.layers.kernels.frozen import freeze
 from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
 from clickscale.training.table_rows import tables_of
+from tests.everyday import sampled
 from tests.models.toy import (
     VARIANTS,
     keep_behaviors,
@@ -31,8 +32,16 @@ from tests.models.toy import (
 
 Scores = Callable[[CTRModel[Any], Batch], Tensor]
 MODELS = [*model_names(), *VARIANTS]
-EVERY = pytest.mark.parametrize("name", MODELS)
-CAUSAL = pytest.mark.parametrize("name", [name for name in MODELS if toy_model(name).causal])
+CAUSAL = [name for name in MODELS if toy_model(name).causal]
+
+
+def every_model(names: list[str]) -> pytest.MarkDecorator:
+    """Run a test on these; models with other options than the defaults are wide."""
+    marks = {name: pytest.mark.wide for name in VARIANTS}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks.get(name, [])) for name in names])
+
+
+EVERY = every_model(MODELS)
 
 
 def scores(model: CTRModel[Any], batch: Batch) -> Tensor:
@@ -199,7 +208,7 @@ def test_one_by_one_cached_and_together_agree(name: str) -> None:
     assert cache_gap(model, batch) <= 1e-5
 
 
-@CAUSAL
+@every_model(CAUSAL)
 def test_appending_behaviors_equals_encoding_the_longer_history(name: str) -> None:
     assert append_gap(toy_model(name), toy_batch(full=True)) <= 1e-5
 
@@ -319,7 +328,7 @@ def test_scoring_twice_gives_the_same_scores(name: str) -> None:
     assert repeat_gap(toy_model(name), toy_batch()) == 0
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", sampled(model_names()))
 def test_one_batch_can_be_overfitted(name: str) -> None:
     assert overfit(toy_model(name), toy_batch(rows=6, seed=2)) < FITTED
 
@@ -368,15 +377,12 @@ class Broken(CTRModel):
         return logits.tanh() if self.fault == "overfit" else logits  # never sure
 
 
-@CAUSAL
+@pytest.mark.parametrize("name", sampled(CAUSAL))
 def test_the_check_of_appending_sees_its_fault(name: str) -> None:
     assert append_gap(Broken(toy_model(name), "append").eval(), toy_batch(full=True)) > 1e-4
 
 
-# A variant runs through the same guards as its model, so variants join the slow tests.
-@pytest.mark.parametrize(
-    "name", [*model_names(), *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS)]
-)
+@pytest.mark.parametrize("name", sampled(MODELS))
 def test_each_check_sees_its_fault(name: str) -> None:
     def broken(fault: str, seed: int = 0) -> CTRModel[Any]:
         return Broken(toy_model(name, seed=seed), fault).eval()

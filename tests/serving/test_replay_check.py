@@ -113,7 +113,7 @@ def test_a_log_of_positives_is_replayed_without_its_drawn_negatives(tmp_path: Pa
     ("behaviors", "seconds"),
     [("", 0), ("where = 'clicked == 1'", 3600), ("where = 'clicked == 1'\nknown_after = 7200", 7200)],
 )
-@pytest.mark.parametrize("target", [_Untold, _InOne])
+@pytest.mark.parametrize("target", [_Untold, pytest.param(_InOne, marks=pytest.mark.wide)])
 def test_histories_show_behaviors_as_late_as_the_log_did(
     target: type[StoreTarget], behaviors: str, seconds: int, tmp_path: Path
 ) -> None:

@@ -360,6 +360,7 @@ def test_a_missing_column_is_named(tmp_path):
         ImpressionLog(tmp_path, schema_of())
 
 
+@pytest.mark.wide
 def test_memory_grows_with_memory_rows_and_not_with_the_log(tmp_path):
     peaks = []
     for run, rows in enumerate((1_000, 20_000, 80_000)):  # the first run only loads what is imported late
