@@ -66,6 +66,7 @@ def test_est_goes_from_raw_tables_to_a_scored_request(
     assert (tmp_path / "out" / "est" / "artifact" / "weights.safetensors").is_file()
 
 
+@pytest.mark.wide
 def test_choices_of_content_are_compared(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

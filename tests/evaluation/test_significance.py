@@ -133,6 +133,7 @@ def correlated(
     return labels, truth + noise[0], truth + noise[1], user
 
 
+@pytest.mark.wide
 def test_intervals_cover_and_tests_stay_quiet_when_rows_of_a_user_are_alike() -> None:
     # The long form, with more users and draws, is benchmarks/coverage.py.
     big_labels, big, _, big_users = correlated(np.random.default_rng(0), 40_000)

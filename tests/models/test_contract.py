@@ -32,16 +32,9 @@ from tests.models.toy import (
 
 Scores = Callable[[CTRModel[Any], Batch], Tensor]
 MODELS = [*model_names(), *VARIANTS]
-CAUSAL = [name for name in MODELS if toy_model(name).causal]
 
-
-def every_model(names: list[str]) -> pytest.MarkDecorator:
-    """Run a test on these; models with other options than the defaults are wide."""
-    marks = {name: pytest.mark.wide for name in VARIANTS}
-    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks.get(name, [])) for name in names])
-
-
-EVERY = every_model(MODELS)
+EVERY = pytest.mark.parametrize("name", sampled(MODELS))
+CAUSAL = pytest.mark.parametrize("name", sampled(name for name in MODELS if toy_model(name).causal))
 
 
 def scores(model: CTRModel[Any], batch: Batch) -> Tensor:
@@ -208,7 +201,7 @@ def test_one_by_one_cached_and_together_agree(name: str) -> None:
     assert cache_gap(model, batch) <= 1e-5
 
 
-@every_model(CAUSAL)
+@CAUSAL
 def test_appending_behaviors_equals_encoding_the_longer_history(name: str) -> None:
     assert append_gap(toy_model(name), toy_batch(full=True)) <= 1e-5
 
@@ -377,12 +370,12 @@ class Broken(CTRModel):
         return logits.tanh() if self.fault == "overfit" else logits  # never sure
 
 
-@pytest.mark.parametrize("name", sampled(CAUSAL))
+@CAUSAL
 def test_the_check_of_appending_sees_its_fault(name: str) -> None:
     assert append_gap(Broken(toy_model(name), "append").eval(), toy_batch(full=True)) > 1e-4
 
 
-@pytest.mark.parametrize("name", sampled(MODELS))
+@EVERY
 def test_each_check_sees_its_fault(name: str) -> None:
     def broken(fault: str, seed: int = 0) -> CTRModel[Any]:
         return Broken(toy_model(name, seed=seed), fault).eval()

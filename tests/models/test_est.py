@@ -69,7 +69,7 @@ def timeline() -> Batch:
     )
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@thinned("options", VARIANTS, ids=str)
 def test_every_variant_agrees_with_its_restatement(options: tuple[str, ...]) -> None:
     model = toy_model("est", *options)
     shake_statistics(model)
@@ -243,6 +243,7 @@ def test_full_attention_of_the_paper_grade_costs_what_the_paper_prints() -> None
     assert full - light == pytest.approx(66.5 - 18.51, rel=0.005)
 
 
+@pytest.mark.wide
 def test_the_other_reading_of_the_paper_costs_the_same() -> None:
     _, parameters, operations = paper_cost("est", grade="est-blocks")
     assert parameters == pytest.approx(104.51, rel=0.005)

@@ -169,13 +169,14 @@ def scored(answer: Any) -> Any:
 
 
 def test_no_answer_is_of_another_history(tmp_path: Path) -> None:
-    largest, step, stats = furthest(tmp_path, 100)
+    largest, step, stats = furthest(tmp_path, AT_ONCE)
     assert largest <= 1e-5
     assert step > 1e-3  # so a stale answer would be seen
-    assert min(stats.hits, stats.appends, stats.rebuilds, stats.evictions) > 10
+    assert min(stats.hits, stats.appends, stats.rebuilds, stats.evictions) > 5
     assert stats.errors == 0
 
 
+@pytest.mark.wide
 def test_a_state_that_is_found_by_its_length_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trail, "chain", lambda self, start, stop: (stop - start).to_bytes(32, "little"))
     largest, _, _ = furthest(tmp_path, 50)

@@ -1,4 +1,4 @@
-"""Drafts are tried on more logs than `make test` has time for: one of four cases of a test is everyday."""
+"""Drafts are tried on more logs than `make test` has time for: of each file, one test of four is everyday."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,11 +11,10 @@ EVERY = 4
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the other cases ``wide``; a draft takes a fifth of a second, and there are a thousand cases."""
-    cases = Counter[tuple[Path, str]]()
+    """Mark the others ``wide``: a draft takes a fifth of a second, and there are more than a thousand."""
+    tests = Counter[Path]()
     for item in items:
-        if FOLDER in item.path.parents and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            test = (item.path, item.originalname)
-            if cases[test] % EVERY:
+        if FOLDER in item.path.parents:
+            if tests[item.path] % EVERY:
                 item.add_marker(pytest.mark.wide)
-            cases[test] += 1
+            tests[item.path] += 1
