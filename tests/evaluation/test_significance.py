@@ -90,6 +90,7 @@ def by_hand(
     return found
 
 
+@pytest.mark.wide
 def test_an_interval_is_the_jackknife_error_times_the_distance_that_resamples_go() -> None:
     labels, logits, users = market(1, rows=240, users=30)
     sizes = np.bincount(users // 1000)[np.unique(users) // 1000]

@@ -61,6 +61,7 @@ def test_the_file_holds_every_number(laws: Laws, tmp_path: Path) -> None:
     assert stored["joint"][0]["law"]["cells"] == 90
 
 
+@pytest.mark.wide
 def test_the_same_points_have_the_same_laws() -> None:
     sweep = planted_sweep(("suan",), seeds=1)
     few = msgspec.structs.replace(sweep, cells=[cell for cell in sweep.cells if cell.length == LENGTHS[0]])

@@ -33,6 +33,7 @@ def one_ladder() -> Sweep:
     )
 
 
+@pytest.mark.wide
 def test_a_page_shows_laws_predictions_costs_and_commands(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     sweep.mkdir()

@@ -183,6 +183,7 @@ def _without_delay(at: Callable[..., Any]) -> Callable[..., Any]:
     return mutant
 
 
+@pytest.mark.wide
 def test_mutants_of_the_store_are_seen(served: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     read = keyed_store.user_before
     mutants: list[tuple[Any, str, Any]] = [

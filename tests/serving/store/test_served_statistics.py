@@ -139,7 +139,7 @@ def test_outcomes_that_are_told_later_count_like_those_that_come_along(tmp_path:
             assert store.settle([Outcome(impression=event.id, user=event.user, labels=told)]) == [True]
 
 
-@pytest.mark.parametrize("delay", [0, 5 * 3600])
+@pytest.mark.parametrize("delay", [5 * 3600, pytest.param(0, marks=pytest.mark.wide)])
 def test_counts_do_not_depend_on_the_order_in_which_events_arrive(delay: int, tmp_path: Path) -> None:
     dataset = data_set(tmp_path, delay)
     # A lift compares with the rate that was known when the event arrived, and what was newest then is a key,
