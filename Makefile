@@ -2,7 +2,8 @@
 #
 #   make demo    from MovieLens-100k to trained, compared and served models, with a report page
 #   make test    the everyday test suite
-#   make check   what CI runs: lint, format, types, then `make test`
+#   make check   what a change must pass: lint, format, types, then `make test`
+#   make wide    the same tests on more models, logs and documents; CI runs `make check`, then `make wide`
 #   make clean   removes the environment, the caches and what the demo wrote
 #
 # Another interpreter: make test PYTHON=/path/to/python3.12. More test processes: make test WORKERS=8.
@@ -10,7 +11,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check clean
+.PHONY: help demo test check wide clean
 
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -28,6 +29,9 @@ test: .venv/.installed
 
 check: .venv/.installed
 	scripts/check
+
+wide: .venv/.installed
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 5 -m wide
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist clickscale-demo

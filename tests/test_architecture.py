@@ -255,14 +255,15 @@ def functions_too_long(lengths: list[int]) -> list[str]:
 # --- the repository keeps the rules
 
 
-def test_every_part_imports_only_parts_above_it() -> None:
-    found = [
-        complaint
-        for path in source_files("clickscale")
-        for complaint in imports_against_the_flow(
-            path.read_text("utf-8"), module_name(path), path.name == "__init__.py"
-        )
-    ]
+def test_the_package_flows_down_runs_no_data_hands_no_options_on_and_has_short_functions() -> None:
+    """All in one walk: to parse the package takes longer than any of the rules."""
+    found, lengths = [], []
+    for path in source_files("clickscale"):
+        source, module = path.read_text("utf-8"), module_name(path)
+        found += imports_against_the_flow(source, module, path.name == "__init__.py")
+        found += code_that_runs_data(source, module) + options_passed_through(source, module)
+        lengths += function_lengths(source)
+    found += functions_too_long(lengths)
     assert not found, "\n".join(found)
 
 
@@ -278,23 +279,6 @@ def test_no_model_file_imports_another_model_file() -> None:
 def test_no_file_is_too_long_to_read() -> None:
     files = source_files("clickscale", "tests", "benchmarks", "examples")
     found = [c for path in files for c in too_long(path.read_text("utf-8"), module_name(path))]
-    assert not found, "\n".join(found)
-
-
-def test_functions_are_short() -> None:
-    lengths = [n for path in source_files("clickscale") for n in function_lengths(path.read_text("utf-8"))]
-    assert not functions_too_long(lengths), functions_too_long(lengths)
-
-
-def test_nothing_the_package_loads_can_run_code() -> None:
-    files = source_files("clickscale")
-    found = [c for path in files for c in code_that_runs_data(path.read_text("utf-8"), module_name(path))]
-    assert not found, "\n".join(found)
-
-
-def test_no_function_hands_unknown_options_on() -> None:
-    files = source_files("clickscale")
-    found = [c for path in files for c in options_passed_through(path.read_text("utf-8"), module_name(path))]
     assert not found, "\n".join(found)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_architecture import last_name, parsed
+from tests.test_architecture_spelling import spelled_columns
 
 Rule = Callable[[str, str], list[str]]
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +127,13 @@ def calls_at_import(source: str, module: str) -> list[str]:
 # --- the package keeps the rules
 
 
-RULES: tuple[Rule, ...] = (renames_and_syncs, hashes, changes_of_the_process, calls_at_import)
+RULES: tuple[Rule, ...] = (
+    renames_and_syncs,
+    hashes,
+    changes_of_the_process,
+    calls_at_import,
+    spelled_columns,
+)
 
 
 @cache

@@ -44,6 +44,8 @@ DOCUMENTS = [
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
     if path.is_file()
 ]
+# What newcomers and contributors type, from a raw log to a server. The blocks of others are wide.
+EVERYDAY = {"README.md", "CONTRIBUTING.md", "docs/data.md", "docs/serving.md"}
 TAGS = {"python", "console", "bash", "toml", "json", "jsonl", "csv", "text"}
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<tag>[^`]*)$")
 REMARK = re.compile(r"<!--\s*(?P<key>not run|exit|file):(?P<value>.*?)-->")
@@ -53,6 +55,11 @@ BEGINNING = [
     "clickscale schema guess clicks.csv items.csv users.csv --out schema.toml",
     "clickscale prepare schema.toml --out prepared",
 ]
+
+
+def name(path: Path) -> str:
+    """Name a document by its place in the repository."""
+    return path.relative_to(ROOT).as_posix()
 
 
 class DocumentError(AssertionError):
@@ -274,7 +281,11 @@ def broken_links(markdown: str, path: Path) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if name(path) in EVERYDAY else pytest.mark.wide) for path in DOCUMENTS],
+    ids=name,
+)
 def test_every_block_of_a_document_works(
     path: Path,
     tmp_path: Path,
@@ -283,7 +294,7 @@ def test_every_block_of_a_document_works(
     tables: Path,
     begun: Path,
 ) -> None:
-    found = list(blocks(path.read_text("utf-8"), path.relative_to(ROOT).as_posix()))
+    found = list(blocks(path.read_text("utf-8"), name(path)))
     newcomer = path == ROOT / "README.md"
     prepare_folder(tmp_path, None if newcomer else tables)
     (tmp_path / ".bin").symlink_to(command_server.folder)
@@ -295,7 +306,7 @@ def test_every_block_of_a_document_works(
         run_block(block, tmp_path, namespace)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_every_link_of_a_document_leads_somewhere(path: Path) -> None:
     assert broken_links(path.read_text("utf-8"), path) == []
 

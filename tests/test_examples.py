@@ -66,6 +66,7 @@ def test_est_goes_from_raw_tables_to_a_scored_request(
     assert (tmp_path / "out" / "est" / "artifact" / "weights.safetensors").is_file()
 
 
+@pytest.mark.wide
 def test_choices_of_content_are_compared(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +79,7 @@ def test_choices_of_content_are_compared(
     assert len({line.partition("AUC ")[2][:6] for line in (none, side, ids, tiers, both)}) > 1
 
 
-@pytest.mark.slow  # docs/content.md embeds texts every day
+@pytest.mark.slow  # docs/content.md embeds texts too
 def test_texts_of_items_are_embedded(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,7 @@ from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from clickscale.workflow import train as train_and_save
 from tests.data.tiny import tiny_dataset
+from tests.everyday import sampled
 
 GOLDEN = Path("tests/golden")  # from the root of the repository, so that no stored file names another folder
 FOLDER = Path(__file__).parent / "golden"
@@ -83,7 +84,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_dataset(tmp_path_factory.mktemp("data"))
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", sampled(model_names()))
 def test_every_model_learns_as_it_always_did(model: str, data: Path, tmp_path: Path) -> None:
     golden = json.loads((FOLDER / LOSSES).read_text("utf-8"))
     assert losses_of(model, data, tmp_path / "run") == pytest.approx(golden[model], rel=TOLERANCE)

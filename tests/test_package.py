@@ -62,6 +62,7 @@ print(os.environ["OMP_WAIT_POLICY"], Watched.asked.count("mallopt"))
 """
 
 
+@pytest.mark.wide
 def test_no_import_changes_the_process() -> None:
     python(IMPORT_EVERYTHING)
 

@@ -29,6 +29,7 @@ def words(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).split())
 
 
+@pytest.mark.wide
 def test_a_page_shows_results_baselines_curves_data_and_commands(
     made: tuple[Path, Dataset], tmp_path: Path
 ) -> None:

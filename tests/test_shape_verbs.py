@@ -43,14 +43,15 @@ def write_contexts(folder: Path) -> None:
 # Samples of TorchEasyRec become timelines as those of EB-NeRD do.
 LOGS = {name: write for name, write in SHAPE_LOGS.items() if name != "torcheasyrec"}
 LOGS["contexts"] = write_contexts
-# Logs without users, of requests with lists, of order without times, of plain rows. The others are slow, as
-# tests of drafts take every shape to served scores each day.
-EVERYDAY = ("contexts", "criteo", "mind", "reviews", "slates", "wide")
+# Logs of requests with lists, and without users. Those of order without times and of plain rows are wide, the
+# others slow.
+EVERYDAY, WIDE = ("contexts", "mind"), ("criteo", "reviews", "slates", "wide")
+MARKS = {name: pytest.mark.slow for name in LOGS} | {name: pytest.mark.wide for name in WIDE}
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=[] if name in EVERYDAY else pytest.mark.slow) for name in LOGS],
+    params=[pytest.param(name, marks=[] if name in EVERYDAY else MARKS[name]) for name in LOGS],
 )
 def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Name of a log and a folder with its data set ``data`` and its evaluated runs ``run`` and ``other``."""

@@ -49,6 +49,7 @@ def stamps(out: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 
+@pytest.mark.wide
 def test_every_line_is_tested_against_the_full_model_over_users_and_seeds(
     done: tuple[Ablation, Path, list[str]],
 ) -> None:
@@ -70,6 +71,7 @@ def test_every_line_is_tested_against_the_full_model_over_users_and_seeds(
     assert [path.parent.name for path in sorted(out.glob("runs/*/seed-1/artifact"))] == ["seed-1"] * 3
 
 
+@pytest.mark.wide
 def test_the_written_files_hold_the_table(done: tuple[Ablation, Path, list[str]]) -> None:
     found, out, _ = done
     page = (out / "ablation.md").read_text("utf-8")
@@ -86,6 +88,7 @@ def test_the_written_files_hold_the_table(done: tuple[Ablation, Path, list[str]]
     assert ">full<" not in picture  # the line that the others are measured against
 
 
+@pytest.mark.wide
 def test_what_is_done_stays_and_only_more_is_trained(
     done: tuple[Ablation, Path, list[str]], config: AblationConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,12 +10,24 @@ import pytest
 
 from clickscale.benchmarking import processes
 from clickscale.benchmarking.processes import Ended, Job, run_jobs
+from tests.forked_commands import JOB, CommandServer
 
 
 def job(folder: Path, name: str, *commands: Sequence[str]) -> Job:
     return Job(name, lambda: commands, folder / f"{name}.log", 1.0)
 
 
+@pytest.fixture(params=["forks", pytest.param("programs", marks=pytest.mark.wide)])
+def commands_run(
+    request: pytest.FixtureRequest, command_server: CommandServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands are forks of a process that has loaded torch, or the programs that users get."""
+    if request.param == "forks":
+        script = str(command_server.folder / "clickscale")
+        monkeypatch.setattr(processes, "_PROGRAM", JOB.format(script=script))
+
+
+@pytest.mark.usefixtures("commands_run")
 def test_a_job_that_fails_is_told_and_stops_no_other(tmp_path: Path) -> None:
     told: list[str] = []
     jobs = [

@@ -18,6 +18,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_data(tmp_path_factory.mktemp("data"))
 
 
+@pytest.mark.wide
 def test_a_ladder_is_a_sweep_that_ends_in_time_and_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,6 +39,7 @@ def test_a_ladder_is_a_sweep_that_ends_in_time_and_goes_on(
     assert whole.failed == {}
 
 
+@pytest.mark.wide
 def test_the_budget_ends_a_cell_and_a_cell_that_fails_ends_no_other(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

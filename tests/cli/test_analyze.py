@@ -30,6 +30,7 @@ def document(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.wide
 def test_tables_plots_maps_and_json_come_out(
     full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_mistakes_are_one_line_with_a_way_out(
         assert error.count("\n") == 1
 
 
+@pytest.mark.wide
 def test_texts_are_described_on_the_command_line(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

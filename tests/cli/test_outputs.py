@@ -28,6 +28,7 @@ def test_predictions_are_written_and_not_overwritten_by_mistake(run: Path, tmp_p
     assert main(["predict", str(run), "--out", str(out), "--part", "valid", "--overwrite"]) == DONE
 
 
+@pytest.mark.wide
 def test_a_report_is_written_as_a_file_or_a_folder(run: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "run.html"
     assert main(["report", str(run), "--out", str(out), "--candidates", "0"]) == DONE

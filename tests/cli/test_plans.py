@@ -1,19 +1,38 @@
 """The verbs ``laws`` and ``plan``."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from clickscale.cli import main
 from clickscale.cli.lab.plans import milliseconds
 from clickscale.errors import ConfigError
+from clickscale.scaling import laws
+from clickscale.scaling.laws import Laws
+from clickscale.scaling.points import Sweep
 from tests.scaling.planted import write_planted_sweep
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_planted_sweep(tmp_path_factory.mktemp("sweep")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fitted_once() -> Iterator[None]:
+    """Fit a sweep once for all verbs, which takes seconds."""
+    fit, known = laws.fit_sweep, dict[tuple[Path, float], Laws]()
+
+    def remembered(sweep: Sweep, folder: Path, *, level: float) -> Laws:
+        if (folder, level) not in known:
+            known[folder, level] = fit(sweep, folder, level=level)
+        return known[folder, level]
+
+    with patch.object(laws, "fit_sweep", remembered):
+        yield
 
 
 def test_laws_are_printed_and_stored(sweep: str, capsys: pytest.CaptureFixture[str]) -> None:

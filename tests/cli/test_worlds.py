@@ -45,6 +45,7 @@ def test_the_truth_is_drawn(world: Path, tmp_path: Path) -> None:
     assert "the truth" in (tmp_path / "world.svg").read_text("utf-8")
 
 
+@pytest.mark.wide
 def test_evaluating_a_run_tells_its_regret_and_a_report_shows_it(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,10 +25,10 @@ from clickscale.errors import ConfigError
 from clickscale.features import Feature
 from clickscale.models import CTRModel, build_model, model_names
 from clickscale.models.din import DIN, PRESETS, _DINState
+from tests.everyday import sampled
 
 FEATURES = reference_features(items=50)
 ITEMS = reference_items(FEATURES)
-EVERY = pytest.mark.parametrize("name", model_names())
 
 
 def measured(model: CTRModel[Any], lengths: tuple[int, ...] = (6,), seconds: float = 0.0) -> Latencies:
@@ -54,7 +54,7 @@ def test_percentiles_are_scaled_to_the_candidates_that_were_asked_for() -> None:
     assert (found.runs, found.measured) == (3, 5)
 
 
-@EVERY
+@pytest.mark.parametrize("name", sampled(model_names()))
 def test_every_model_scores_the_same_in_every_way(name: str) -> None:
     model = build_model(name, FEATURES, ITEMS, grade="size-1", length=6)
     found = measured(model, (2, 6, 9))

@@ -18,6 +18,7 @@ from clickscale.data.windows import make_windows
 from clickscale.errors import ClickscaleError, ConfigError, DataError, SchemaError
 from clickscale.models import build_model, model_names
 from tests.data.tiny import START, STATISTICS, source_of, tiny_schema, tiny_tables
+from tests.everyday import sampled
 from tests.models.restated import shake_statistics
 from tests.tensors import equal
 
@@ -188,11 +189,7 @@ def test_batches_hold_about_the_asked_number_of_samples(log: Dataset) -> None:
 
 @pytest.mark.parametrize(
     ("name", "which"),
-    [
-        # Every second model with late behaviors; the rest is slow.
-        pytest.param(name, which, marks=pytest.mark.slow if which == "late" and number % 2 else [])
-        for (number, name), which in product(enumerate(model_names()), ("log", "late"))
-    ],
+    sampled(product(model_names(), ("log", "late"))),
 )
 def test_all_groupings_give_the_same_logits_while_the_history_fits(
     name: str, which: str, request: pytest.FixtureRequest

@@ -36,6 +36,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, _DemoOutcome,
     return out, demo.run(), notes
 
 
+@pytest.mark.wide
 def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     out, outcome, notes = first
     told = outcome.to_dict()
@@ -67,6 +68,7 @@ def test_the_demo_trains_measures_and_ranks(first: tuple[Path, _DemoOutcome, lis
     ]
 
 
+@pytest.mark.wide
 def test_the_student_alone_and_the_distilled_one_are_trained_alike(
     first: tuple[Path, _DemoOutcome, list[str]],
 ) -> None:
@@ -81,6 +83,7 @@ def test_the_student_alone_and_the_distilled_one_are_trained_alike(
     assert samples[0] == samples[1] > 0
 
 
+@pytest.mark.wide
 def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]]) -> None:
     page = first[1].page.read_text("utf-8")
     assert page.count("<svg") == 10
@@ -98,6 +101,7 @@ def test_the_page_shows_every_section(first: tuple[Path, _DemoOutcome, list[str]
         assert words in page
 
 
+@pytest.mark.wide
 def test_the_command_shows_a_finished_demo_and_trains_nothing_again(
     first: tuple[Path, _DemoOutcome, list[str]],
     monkeypatch: pytest.MonkeyPatch,

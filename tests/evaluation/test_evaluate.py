@@ -14,6 +14,7 @@ from clickscale.errors import ConfigError, DataError
 from clickscale.evaluation.evaluate import predict
 from clickscale.models import CTRModel, build_model, model_names
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
+from tests.everyday import sampled
 
 LABELS = ("click", "like")
 
@@ -112,14 +113,18 @@ def request_by_request(
 
 LENGTHS = (1, 5, 12, 200)
 # Every model with one length, every length with many models; the rest is slow.
-EVERYDAY = {(name, LENGTHS[number % 4]) for number, name in enumerate(model_names())}
+ONCE = [(name, LENGTHS[number % 4]) for number, name in enumerate(model_names())]
 
 
 @pytest.mark.parametrize(
     ("name", "length"),
     [
-        pytest.param(name, length, marks=[] if (name, length) in EVERYDAY else pytest.mark.slow)
-        for name, length in product(model_names(), LENGTHS)
+        *sampled(ONCE),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in product(model_names(), LENGTHS)
+            if each not in ONCE
+        ),
     ],
 )
 def test_sharing_an_encoding_among_requests_changes_no_logit(

@@ -90,6 +90,7 @@ def by_hand(
     return found
 
 
+@pytest.mark.wide
 def test_an_interval_is_the_jackknife_error_times_the_distance_that_resamples_go() -> None:
     labels, logits, users = market(1, rows=240, users=30)
     sizes = np.bincount(users // 1000)[np.unique(users) // 1000]
@@ -133,6 +134,7 @@ def correlated(
     return labels, truth + noise[0], truth + noise[1], user
 
 
+@pytest.mark.wide
 def test_intervals_cover_and_tests_stay_quiet_when_rows_of_a_user_are_alike() -> None:
     # The long form, with more users and draws, is benchmarks/coverage.py.
     big_labels, big, _, big_users = correlated(np.random.default_rng(0), 40_000)

@@ -11,6 +11,7 @@ from clickscale.config_text import override
 from clickscale.models import model_names, stack
 from clickscale.training.objectives import LOSS, ClickLoss
 from clickscale.training.optimizers.optim import OptimizerConfig, build_optimizer
+from tests.everyday import sampled
 from tests.gpu.pretend import DEVICE, There, move, pretending
 from tests.gpu.test_models import columns
 from tests.models.toy import toy_batch, toy_model
@@ -24,7 +25,7 @@ def values(tensor: Tensor) -> Tensor:
     return tensor.inner
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", sampled(model_names()))
 @pytest.mark.parametrize(("length", "candidates"), SIZES.values(), ids=SIZES)
 def test_no_score_mixes_devices(name: str, length: int, candidates: int) -> None:
     model = toy_model(name, length=length)
@@ -45,15 +46,19 @@ def test_no_score_mixes_devices(name: str, length: int, candidates: int) -> None
         torch.testing.assert_close(values(extended), expected, rtol=0, atol=1e-4)
 
 
-# Every model with the longer path, one with the other optimizer; the rest is slow.
-EVERYDAY = {*product(model_names(), ["long"], ["adam"]), ("suan", "short", "adagrad")}
+# Every model with the longer path, one with the other optimizer.
+STEPS = [*product(model_names(), ["long"], ["adam"]), ("suan", "short", "adagrad")]
 
 
 @pytest.mark.parametrize(
     ("name", "size", "table"),
     [
-        pytest.param(*each, marks=[] if each in EVERYDAY else pytest.mark.slow)
-        for each in product(model_names(), SIZES, ("adam", "adagrad"))
+        *sampled(STEPS),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in product(model_names(), SIZES, ("adam", "adagrad"))
+            if each not in STEPS
+        ),
     ],
 )
 def test_no_step_of_training_mixes_devices(name: str, size: str, table: str) -> None:

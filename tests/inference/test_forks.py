@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked_commands import CommandServer
 from tests.trained import tiny_artifact, tiny_prepared, tiny_run
 
 # With two threads, which conftest forbids to the suite itself; 2,000 candidates are enough for both of them.
@@ -81,6 +82,30 @@ def run(folder: Path, how: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+THREADS = """
+import os, sys
+import torch
+if sys.argv[1] == "unguarded":
+    os.register_at_fork = lambda **hooks: None
+from clickscale.runtime import survive_forks
+survive_forks()
+torch.set_num_threads(2)
+child = os.fork()
+if child == 0:
+    os._exit(torch.get_num_threads())
+print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "parent", torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(("how", "threads"), [("guarded", 1), ("unguarded", 2)])
+def test_a_child_gives_up_the_threads_that_stay_with_its_parent(
+    how: str, threads: int, command_server: CommandServer
+) -> None:
+    done = command_server.run_program(THREADS, how)
+    assert done.stdout == f"child {threads} parent 2\n", done.stderr
+
+
+@pytest.mark.wide
 def test_a_forked_process_computes_with_one_thread_and_says_so(folder: Path) -> None:
     done = run(folder, "guarded")
     assert done.returncode == 0, done.stderr

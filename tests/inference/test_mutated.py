@@ -16,7 +16,9 @@ from tests.inference.mutated import mutated
 from tests.trained import tiny_artifact, tiny_prepared
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["int ids", "text ids"])
+@pytest.fixture(
+    scope="module", params=[False, pytest.param(True, marks=pytest.mark.wide)], ids=["int ids", "text ids"]
+)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An artifact, sound requests, and the line that each is answered with."""
     folder = tmp_path_factory.mktemp("served")

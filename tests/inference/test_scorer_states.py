@@ -27,6 +27,7 @@ from clickscale.inference.states.cache_config import CacheConfig
 from clickscale.inference.states.claims import Entry
 from clickscale.inference.states.user_states import UserStates
 from clickscale.models import model_names
+from tests.everyday import sampled
 from tests.inference.remembered import Memory, user_side
 from tests.trained import tiny_artifact, tiny_prepared
 
@@ -72,14 +73,7 @@ def gap(found: list[Any], right: list[Any]) -> float:
     return max(float((np.abs(a - b) / np.maximum(np.abs(b), 1)).max()) for a, b in pairs)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        # Every second model with states for scoring alone; the rest is slow.
-        pytest.param(name, kind, marks=pytest.mark.slow if kind == "scoring" and number % 2 else [])
-        for (number, name), kind in product(enumerate(model_names()), ("appendable", "scoring"))
-    ],
-)
+@pytest.mark.parametrize(("name", "kind"), sampled(product(model_names(), ("appendable", "scoring"))))
 def test_answers_with_kept_states_are_those_without(
     name: str, kind: str, load: Callable[[str], Artifact], requests: list[Json]
 ) -> None:
@@ -187,7 +181,7 @@ def test_twenty_threads_get_the_answers_that_each_would_get_alone(
 
     def client(seed: int) -> float:
         chance, furthest = np.random.default_rng(seed), 0.0
-        for _ in range(25):
+        for _ in range(10):
             chosen = chance.integers(0, len(requests), chance.integers(1, 5))
             found = scorer.score_many([requests[i] for i in chosen])
             furthest = max(furthest, gap(found, [right[i] for i in chosen]))

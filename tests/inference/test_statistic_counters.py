@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clickscale.artifact import load_artifact
+from clickscale.artifact import Artifact, load_artifact
 from clickscale.data.dataset import Dataset, open_dataset
 from clickscale.data.preparation.prepare import prepare
 from clickscale.errors import DamagedError, DataError, InputError
@@ -59,7 +59,7 @@ def schema_with(
 
 def drawn_data(folder: Path, delay: int = 0) -> tuple[Dataset, list[dict[str, Any]]]:
     """A data set of clicks for which negatives were drawn, and all clicks of its log in the order of time."""
-    tables = tiny_tables(impressions=500)
+    tables = tiny_tables(impressions=300)
     clicks = [
         row | {"time": row["time"] - row["time"] % 7200}
         for row in tables["impressions"]
@@ -159,7 +159,7 @@ def test_scores_over_continued_statistics_are_the_evaluated_ones(tmp_path: Path)
 
 
 def test_an_export_equals_counting_every_impression_of_the_log(tmp_path: Path) -> None:
-    dataset = data_set(tmp_path, delay=3 * DAY)
+    dataset = data_set(tmp_path, delay=3 * DAY, impressions=150)
     artifact = load_artifact(tiny_artifact(tmp_path, dataset))
     counters = StatisticCounters(artifact.encoder, artifact.item_columns())
     for rows, request in replayed(dataset, 0):
@@ -202,7 +202,7 @@ def contributions(path: Path) -> dict[tuple[Any, ...], tuple[int, int]]:
 
 
 def test_outcomes_told_later_count_as_those_told_at_once(tmp_path: Path) -> None:
-    dataset = data_set(tmp_path, delay=5 * 3600)
+    dataset = data_set(tmp_path, delay=5 * 3600, impressions=150)
     artifact = load_artifact(tiny_artifact(tmp_path, dataset))
     export_counters(dataset, tmp_path / "counters.parquet", "test")
     at_once = StatisticCounters.load(tmp_path / "counters.parquet", artifact)
@@ -272,6 +272,15 @@ def test_a_hashed_field_is_counted_by_its_buckets(tmp_path: Path) -> None:
     assert known != counters.complete({**request, "profile": {"gender": "?"}})["candidates"][0]["gender_lift"]
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Path]:
+    """An artifact and the counters of its log."""
+    folder = tmp_path_factory.mktemp("exported")
+    dataset = data_set(folder, impressions=60)
+    export_counters(dataset, folder / "counters.parquet")
+    return load_artifact(tiny_artifact(folder, dataset)), folder / "counters.parquet"
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [
@@ -286,11 +295,11 @@ def test_a_hashed_field_is_counted_by_its_buckets(tmp_path: Path) -> None:
         ("time", 2**40),
     ],
 )
-def test_a_row_that_cannot_be_right_is_named(column: str, value: object, tmp_path: Path) -> None:
-    dataset = data_set(tmp_path, impressions=60)
-    artifact = tiny_artifact(tmp_path, dataset)
-    export_counters(dataset, tmp_path / "counters.parquet")
-    table = pq.read_table(tmp_path / "counters.parquet")
+def test_a_row_that_cannot_be_right_is_named(
+    column: str, value: object, exported: tuple[Artifact, Path], tmp_path: Path
+) -> None:
+    artifact, counters = exported
+    table = pq.read_table(counters)
     rows = table.to_pylist()
     last = max(place for place, row in enumerate(rows) if row["statistic"] == "user_recency")
     rows[last][column] = value

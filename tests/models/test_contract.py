@@ -17,6 +17,7 @@ from clickscale.layers.kernels.frozen import freeze
 from clickscale.models import CTRModel, model_names, score_in_chunks, stack
 from clickscale.models._base import State
 from clickscale.training.table_rows import tables_of
+from tests.everyday import sampled
 from tests.models.toy import (
     VARIANTS,
     keep_behaviors,
@@ -31,8 +32,9 @@ from tests.models.toy import (
 
 Scores = Callable[[CTRModel[Any], Batch], Tensor]
 MODELS = [*model_names(), *VARIANTS]
-EVERY = pytest.mark.parametrize("name", MODELS)
-CAUSAL = pytest.mark.parametrize("name", [name for name in MODELS if toy_model(name).causal])
+
+EVERY = pytest.mark.parametrize("name", sampled(MODELS))
+CAUSAL = pytest.mark.parametrize("name", sampled(name for name in MODELS if toy_model(name).causal))
 
 
 def scores(model: CTRModel[Any], batch: Batch) -> Tensor:
@@ -319,7 +321,7 @@ def test_scoring_twice_gives_the_same_scores(name: str) -> None:
     assert repeat_gap(toy_model(name), toy_batch()) == 0
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", sampled(model_names()))
 def test_one_batch_can_be_overfitted(name: str) -> None:
     assert overfit(toy_model(name), toy_batch(rows=6, seed=2)) < FITTED
 
@@ -373,10 +375,7 @@ def test_the_check_of_appending_sees_its_fault(name: str) -> None:
     assert append_gap(Broken(toy_model(name), "append").eval(), toy_batch(full=True)) > 1e-4
 
 
-# A variant runs through the same guards as its model, so variants join the slow tests.
-@pytest.mark.parametrize(
-    "name", [*model_names(), *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS)]
-)
+@EVERY
 def test_each_check_sees_its_fault(name: str) -> None:
     def broken(fault: str, seed: int = 0) -> CTRModel[Any]:
         return Broken(toy_model(name, seed=seed), fault).eval()

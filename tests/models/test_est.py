@@ -10,6 +10,7 @@ from clickscale.costs.flops import measure_cost, paper_request, reference_featur
 from clickscale.errors import ConfigError, InputError
 from clickscale.models import CTRModel, build_model, score_in_chunks, stack
 from clickscale.models.est import EST, PRESETS, ModelConfig, _resolve
+from tests.everyday import thinned
 from tests.models.restated import head_input, shake_statistics, tower, weights_of
 from tests.models.restated_est import Restated
 from tests.models.test_contract import (
@@ -68,7 +69,7 @@ def timeline() -> Batch:
     )
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
+@thinned("options", VARIANTS, ids=str)
 def test_every_variant_agrees_with_its_restatement(options: tuple[str, ...]) -> None:
     model = toy_model("est", *options)
     shake_statistics(model)
@@ -82,7 +83,7 @@ def test_every_variant_agrees_with_its_restatement(options: tuple[str, ...]) -> 
             assert np.abs(logits[row, place].double().numpy() - tower(model, w, expected)).max() <= 1e-5
 
 
-@pytest.mark.parametrize("options", VARIANTS[1:] + BEYOND, ids=str)
+@thinned("options", VARIANTS[1:] + BEYOND, ids=str, every=4)
 def test_every_variant_keeps_the_contract(options: tuple[str, ...]) -> None:
     model, full, ragged = toy_model("est", *options), toy_batch(full=True), toy_batch()
     assert model.causal == ("csa=paper" not in options)
@@ -221,6 +222,7 @@ KEYS_VALUES, FEED_FORWARD = 2 * 128**2, 3 * 128 * 85
 PAIRS = 2 * 128 * (60 * 50**2 - 300**2) / 1e9  # cosines of retrieved behaviors, likewise
 
 
+@pytest.mark.wide
 def test_the_paper_grade_costs_what_the_paper_prints() -> None:
     model, parameters, operations = paper_cost("est")
     assert isinstance(model, EST)
@@ -233,6 +235,7 @@ def test_the_paper_grade_costs_what_the_paper_prints() -> None:
     assert without + 6 * saved(KEYS_VALUES + FEED_FORWARD) == pytest.approx(18.42, rel=0.005)
 
 
+@pytest.mark.wide
 def test_full_attention_of_the_paper_grade_costs_what_the_paper_prints() -> None:
     small = "head.hidden=[64]"  # the tower costs the same in both
     full = paper_cost("est_full", small)[2] + saved(3 * 128**2)
@@ -240,6 +243,7 @@ def test_full_attention_of_the_paper_grade_costs_what_the_paper_prints() -> None
     assert full - light == pytest.approx(66.5 - 18.51, rel=0.005)
 
 
+@pytest.mark.wide
 def test_the_other_reading_of_the_paper_costs_the_same() -> None:
     _, parameters, operations = paper_cost("est", grade="est-blocks")
     assert parameters == pytest.approx(104.51, rel=0.005)

@@ -12,6 +12,7 @@ from clickscale.batch import Batch
 from clickscale.errors import ConfigError
 from clickscale.features import Feature, Features
 from clickscale.models import CTRModel, build_model
+from tests.everyday import thinned
 from tests.models.restated import (
     Array,
     Case,
@@ -210,7 +211,7 @@ CASES: list[tuple[Restated, tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("restate", "options"), CASES, ids=[",".join((case[0].__name__, *case[1])) for case in CASES]
 )
-@pytest.mark.parametrize("full", [False, True])
+@thinned("full", [False, True])
 def test_against_numpy(restate: Restated, options: tuple[str, ...], full: bool) -> None:
     model = toy_model(restate.__name__, *options).double()
     shake_statistics(model)

@@ -12,6 +12,7 @@ from clickscale.errors import ConfigError, InputError
 from clickscale.models import CTRModel, stack
 from clickscale.models._suan.causal import AppendableState, ScoringState
 from clickscale.models.lightsuan import ModelConfig
+from tests.everyday import thinned
 from tests.models.restated import gaps, shake_statistics
 from tests.models.restated_suan import restated_suan
 from tests.models.toy import keep_behaviors, toy_batch, toy_model, with_candidates, with_user
@@ -59,13 +60,13 @@ def restatement_gap(model: CTRModel[Any], batch: Batch) -> float:
     return gaps(model.double(), batch, partial(restated_suan, config=model.config, length=model.length))[0]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "default")
+@thinned("options", OPTIONS, ids=lambda options: "-".join(options) or "default")
 def test_against_numpy(options: tuple[str, ...]) -> None:
     """The batch holds an empty history, short ones, padded candidates and missing numbers."""
     assert restatement_gap(lightsuan(*options), toy_batch(rows=4, candidates=3)) <= 1e-9
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "default")
+@thinned("options", OPTIONS, ids=lambda options: "-".join(options) or "default")
 def test_part_of_a_timeline_against_numpy(options: tuple[str, ...]) -> None:
     batch = toy_batch(rows=3, candidates=3, full=True)
     batch = with_candidates(batch, visible=torch.tensor([[12, 7, 1], [0, 3, 12], [5, 5, 6]]))

@@ -94,6 +94,7 @@ def test_onetrans_has_as_many_parameters_as_its_paper_prints(grade: str) -> None
     assert (cost.dense + sum(larger_tower(model))) / 1e6 == pytest.approx(112.0, rel=0.01)
 
 
+@pytest.mark.wide
 def test_onetrans_with_all_retrieved_behaviors_costs_what_its_paper_prints() -> None:
     """The paper counts every candidate by itself, all layers whole, and half of causal attention."""
     model, cost = paper_cost("onetrans", "paper-f")

@@ -17,6 +17,7 @@ from clickscale.models import CTRModel, model_config, presets, stack
 from clickscale.models._suan.block import BlockConfig
 from clickscale.models._suan.causal import AppendableState
 from clickscale.models.suan import ModelConfig
+from tests.everyday import thinned
 from tests.models.restated import gaps, shake_statistics
 from tests.models.restated_suan import restated_suan
 from tests.models.toy import (
@@ -75,7 +76,7 @@ def restatement_gaps(model: CTRModel[Any], batch: Batch) -> tuple[float, float]:
     return gaps(model, batch, partial(restated_suan, config=model.config, length=model.length))
 
 
-@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(options) or "default")
+@thinned("options", VARIANTS, ids=lambda options: "-".join(options) or "default")
 def test_against_numpy(options: tuple[str, ...]) -> None:
     """The batch holds an empty history, short ones, padded candidates and missing numbers."""
     model, batch = suan(*options), toy_batch(rows=4, candidates=3)

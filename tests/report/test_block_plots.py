@@ -2,6 +2,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+import pytest
 
 from clickscale.report import block_plots
 
@@ -35,6 +36,7 @@ def test_blocks_show_every_change_and_every_rank_once_per_panel() -> None:
     assert text.count("<N, B>") == 2
 
 
+@pytest.mark.wide
 def test_the_same_numbers_give_the_same_bytes() -> None:
     maps = np.eye(3, dtype=np.float32)[None]
     for draw in (

@@ -18,6 +18,7 @@ from tests.data.tiny import (
     tiny_source,
     tiny_tables,
 )
+from tests.everyday import thinned
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def inspection(tmp_path_factory) -> Inspection:
     return inspect_dataset(open_dataset(folder))
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
+@thinned("suffix", ["png", "svg"], every=2)
 def test_a_figure_is_drawn_in_the_format_of_its_name(
     inspection: Inspection, tmp_path: Path, suffix: str
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_figure_names_labels_and_fields_and_leaves_statistics_out(
     assert "item_rate" not in text
 
 
+@pytest.mark.wide
 def test_a_log_without_behaviors_and_of_a_few_hours_can_be_drawn(tmp_path: Path) -> None:
     tables = tiny_tables(behaviors=0)
     for row, impression in enumerate(tables["impressions"]):

@@ -2,11 +2,11 @@ import math
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
-import pytest
 
 from clickscale.evaluation.significance import Interval
 from clickscale.report import plots
 from clickscale.report.results import Result
+from tests.everyday import thinned
 
 
 def results() -> list[Result]:
@@ -29,7 +29,7 @@ def drawn() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", ["accuracy", "calibration", "slices", "learning"])
+@thinned("name", ["accuracy", "calibration", "slices", "learning"], every=2)
 def test_a_plot_is_a_whole_svg_with_its_words_as_text(name: str) -> None:
     tree = ElementTree.fromstring(drawn()[name])
     words = "".join(tree.itertext())

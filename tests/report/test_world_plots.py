@@ -19,6 +19,7 @@ def test_a_world_is_drawn_with_its_best_auc_and_that_of_each_length(world: Datas
         assert shown in text
 
 
+@pytest.mark.wide
 def test_a_world_can_be_drawn_without_oracles(world: Dataset, tmp_path: Path) -> None:
     plot_world(world, {}, 0.9, tmp_path / "world.png")
     assert (tmp_path / "world.png").read_bytes().startswith(b"\x89PNG")

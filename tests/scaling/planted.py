@@ -1,11 +1,13 @@
 """Sweeps with a planted law: made-up points whose truth is known, marked as such in the name of the data."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from clickscale.scaling.laws import Laws, fit_sweep
 from clickscale.scaling.points import Measured, Sweep, write_points
 
 NAME = "synthetic points, no data set"
@@ -56,6 +58,12 @@ def planted_sweep(
         for number in range(seeds)
     ]
     return Sweep(data=NAME, manifest="0" * 64, by="time", part="test", cells=cells, best_auc=CEILING)
+
+
+@cache
+def planted_laws() -> Laws:
+    """The laws of the planted sweep, fitted once for all tests that read them."""
+    return fit_sweep(planted_sweep(), Path("nowhere"))
 
 
 def write_planted_sweep(folder: Path) -> Path:

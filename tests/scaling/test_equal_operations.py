@@ -90,7 +90,10 @@ def test_a_seed_that_a_rung_lacks_is_left_out() -> None:
 
 
 def test_the_file_of_laws_holds_them() -> None:
-    rows = to_document(fit_sweep(costlier(4.0), Path("nowhere")))["equal_operations"]
+    sweep = costlier(4.0)
+    kept = [cell for cell in sweep.cells if (cell.grade, cell.length) == ("size-4", 200)]
+    found = fit_sweep(msgspec.structs.replace(sweep, cells=kept), Path("nowhere"))
+    rows = to_document(found)["equal_operations"]
     assert [row["ahead"] for row in rows] == ["suan"] * 4
     assert set(rows[0]["auc"]) == {"suan", "din"}
     assert len(rows[0]["lead"]["auc"]) == 3

@@ -33,6 +33,7 @@ def one_ladder() -> Sweep:
     )
 
 
+@pytest.mark.wide
 def test_a_page_shows_laws_predictions_costs_and_commands(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     sweep.mkdir()
@@ -93,6 +94,7 @@ def test_a_sweep_without_times_shows_operations_only(tmp_path: Path) -> None:
     assert "saw its data" not in shown
 
 
+@pytest.mark.wide
 def test_a_page_says_how_often_runs_saw_their_data(tmp_path: Path) -> None:
     sweep = one_ladder()
     for passes, told in (((2.0,), "saw its data 2 times"), ((1.5, 2.0), "saw its data 1.5 to 2 times")):
@@ -106,6 +108,7 @@ def test_a_page_says_how_often_runs_saw_their_data(tmp_path: Path) -> None:
         assert f"size-4, 200 behaviors 6 {' to '.join(f'{one:g}' for one in passes)}" in shown
 
 
+@pytest.mark.wide
 def test_runs_have_their_sections_behind_those_of_a_sweep(tmp_path: Path) -> None:
     dataset = tiny_prepared(tmp_path)
     run = tiny_run(tmp_path, dataset, "mlp", 0)

@@ -214,6 +214,7 @@ for last in [*map(int, sys.argv[3:]), 0]:
 """
 
 
+@pytest.mark.wide
 def test_a_sweep_that_was_killed_gives_the_same_bytes(
     data: Path, tmp_path: Path, command_server: CommandServer
 ) -> None:

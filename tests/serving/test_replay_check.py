@@ -74,7 +74,7 @@ def replayed(served: tuple[Path, Path], part: str = "test", most: int = 0) -> Re
     return report
 
 
-@pytest.mark.parametrize("part", ["valid", "test"])
+@pytest.mark.parametrize("part", [pytest.param("valid", marks=pytest.mark.wide), "test"])
 def test_what_is_served_is_what_was_evaluated(part: str, served: tuple[Path, Path]) -> None:
     report = replayed(served, part)
     assert report.is_equal
@@ -113,7 +113,7 @@ def test_a_log_of_positives_is_replayed_without_its_drawn_negatives(tmp_path: Pa
     ("behaviors", "seconds"),
     [("", 0), ("where = 'clicked == 1'", 3600), ("where = 'clicked == 1'\nknown_after = 7200", 7200)],
 )
-@pytest.mark.parametrize("target", [_Untold, _InOne])
+@pytest.mark.parametrize("target", [_Untold, pytest.param(_InOne, marks=pytest.mark.wide)])
 def test_histories_show_behaviors_as_late_as_the_log_did(
     target: type[StoreTarget], behaviors: str, seconds: int, tmp_path: Path
 ) -> None:
@@ -183,6 +183,7 @@ def _without_delay(at: Callable[..., Any]) -> Callable[..., Any]:
     return mutant
 
 
+@pytest.mark.wide
 def test_mutants_of_the_store_are_seen(served: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     read = keyed_store.user_before
     mutants: list[tuple[Any, str, Any]] = [
@@ -197,7 +198,7 @@ def test_mutants_of_the_store_are_seen(served: tuple[Path, Path], monkeypatch: p
     for place, name, mutant in mutants:
         with monkeypatch.context() as patched:
             patched.setattr(place, name, mutant)
-            report = replayed(served)
+            report = replayed(served, most=40)
         assert not report.is_equal
         assert report.differing > 0
         assert len(report.differences) == min(report.differing, 10)

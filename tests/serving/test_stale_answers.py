@@ -176,6 +176,7 @@ def test_no_answer_is_of_another_history(tmp_path: Path) -> None:
     assert stats.errors == 0
 
 
+@pytest.mark.wide
 def test_a_state_that_is_found_by_its_length_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trail, "chain", lambda self, start, stop: (stop - start).to_bytes(32, "little"))
     largest, _, _ = furthest(tmp_path, 50)

@@ -36,6 +36,7 @@ from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
+from tests.everyday import thinned
 from tests.forked_commands import CommandServer
 from tests.training.compared import differing, last
 
@@ -195,7 +196,7 @@ def forget_meter(tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         del tensors[name]
 
 
-@pytest.mark.parametrize(
+@thinned(
     "forget",
     [
         forget_random,
@@ -379,6 +380,7 @@ def test_a_run_that_stays_wrong_ends_with_its_checkpoints_sound(
     assert not (tmp_path / "run/done.json").exists()
 
 
+@pytest.mark.wide
 def test_bfloat16_trains_and_keeps_weights_in_single_precision(data: Path, tmp_path: Path) -> None:
     for model in ("mlp", "din", "suan"):
         run = tmp_path / model

@@ -119,6 +119,7 @@ def halting(at: int) -> type[ClickLoss]:
 PAUSES = ("early_stopping=true", "validate_every=4", "patience=3", "epochs.count=3", "checkpoint_every=3")
 
 
+@pytest.mark.wide
 def test_a_run_that_pauses_after_every_validation_is_the_same_to_the_bit(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,7 @@ def test_visits_are_counted_from_the_first_of_each_user() -> None:
     assert _visits(user[:0], time[:0]) == (0, 0)
 
 
+@pytest.mark.wide
 def test_a_wider_model_is_trained_and_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny_dataset(tmp_path / "data", tiny_source(impressions=160))
     given = TrainConfig(model="suan", data=str(data), length=4, threads=1)

@@ -29,6 +29,7 @@ print(loaded())
 """
 
 
+@pytest.mark.wide
 def test_training_loads_no_model_that_is_not_asked_for_and_not_the_compiler(tmp_path: Path) -> None:
     data = tiny_dataset(tmp_path / "data", tiny_source(impressions=60, users=6))
     command = [sys.executable, "-c", LOADED, str(data), str(tmp_path / "run")]

@@ -23,6 +23,7 @@ from clickscale.tuning import search
 from clickscale.tuning.outcome import Outcome
 from clickscale.tuning.search import tune
 from tests.data.tiny import tiny_dataset, tiny_source
+from tests.everyday import thinned
 from tests.training.compared import differing
 
 UNBOUNDED = 1e9
@@ -291,7 +292,7 @@ def die() -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("at", [2, 9, 11, 13])
+@thinned("at", [2, 9, 11, 13])
 def test_a_killed_search_continues_as_if_nothing_had_happened(
     data: Path, found: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:

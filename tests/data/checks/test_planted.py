@@ -13,6 +13,7 @@ from clickscale.schema import Label
 from tests.data.checks.logs import ITEMS, SHOWN, USERS, Log, Plant, honest_log
 from tests.data.sources import real_log
 from tests.data.tiny import DAY, START
+from tests.everyday import thinned
 
 
 def found(log: Log, folder: Path) -> set[tuple[str, str]]:
@@ -249,7 +250,7 @@ PLANTED: tuple[tuple[Plant, tuple[str, str]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("plant", "expected"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+@thinned(("plant", "expected"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED], every=4)
 def test_a_planted_leak_is_found(plant: Plant, expected: tuple[str, str], tmp_path: Path) -> None:
     log = honest_log()
     plant(log)
@@ -384,7 +385,7 @@ HONEST: tuple[Plant, ...] = (
 )
 
 
-@pytest.mark.parametrize("change", HONEST, ids=[change.__name__ for change in HONEST])
+@thinned("change", HONEST, ids=[change.__name__ for change in HONEST], every=4)
 def test_nothing_is_found_in_an_honest_log(change: Plant, tmp_path: Path) -> None:
     log = honest_log(seed=1)
     change(log)

@@ -185,6 +185,7 @@ def test_histories_of_other_users_are_an_error_with_counts(tmp_path):
     assert "WARNING: 3 of 40 users of clicks.csv occur in views.csv; the others have no history." in notes
 
 
+@pytest.mark.wide
 def test_ids_with_leading_zeros_are_texts_wherever_the_first_one_stands(tmp_path):
     rows = [{**row, "item_id": str(10 + n % 25)} for n, row in enumerate(clicks(60_000))]
     rows[20_001]["item_id"] = "0012"

@@ -13,6 +13,7 @@ from clickscale.data.tables import chunks
 from clickscale.errors import InputError, SchemaError
 from clickscale.features import FIRST
 from tests.data.described.logs import START, Row, clicks, csv_text, save
+from tests.everyday import thinned
 
 LOG = """
 name = "x"
@@ -58,7 +59,7 @@ def in_order(dataset: Dataset, name: str) -> list[int]:
     return np.asarray(dataset.impressions[name])[np.argsort(dataset.impressions["time"])].tolist()
 
 
-@pytest.mark.parametrize("outcome", [BY_ID, BY_TIME])
+@thinned("outcome", [BY_ID, BY_TIME])
 def test_rows_of_one_kind_are_impressions_and_those_of_another_say_which_were_clicked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str
 ) -> None:

@@ -11,6 +11,7 @@ from clickscale.data.features.counts_in_memory import counts_before, newest_befo
 from clickscale.data.features.statistics import ImpressionLog, write_statistics
 from clickscale.errors import DataError, SchemaError
 from clickscale.schema import Field, Label, Schema, Statistic
+from tests.everyday import thinned
 
 DAY = 86_400
 
@@ -280,7 +281,7 @@ EVERYTHING = (
 )
 
 
-@pytest.mark.parametrize("memory_rows", [64, 500, 1201])
+@thinned("memory_rows", [64, 500, 1201])
 def test_bytes_do_not_depend_on_the_memory_that_is_granted(tmp_path, memory_rows):
     schema = schema_of(*EVERYTHING, delay=7200)
     for folder, rows in ((tmp_path / "whole", 1 << 20), (tmp_path / "pieces", memory_rows)):
@@ -360,6 +361,7 @@ def test_a_missing_column_is_named(tmp_path):
         ImpressionLog(tmp_path, schema_of())
 
 
+@pytest.mark.wide
 def test_memory_grows_with_memory_rows_and_not_with_the_log(tmp_path):
     peaks = []
     for run, rows in enumerate((1_000, 20_000, 80_000)):  # the first run only loads what is imported late

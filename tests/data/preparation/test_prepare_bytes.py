@@ -12,6 +12,7 @@ from clickscale.data.source import Source, Split
 from clickscale.errors import DataError
 from clickscale.files import FAILPOINT
 from tests.data.tiny import STATISTICS, source_of, tiny_schema, tiny_source, tiny_tables
+from tests.everyday import thinned
 from tests.forked_commands import CommandServer
 
 Bytes = dict[str, bytes]
@@ -26,8 +27,17 @@ def prepared(source: Source, out: Path, chunk_rows: int = 1 << 17, memory_rows: 
     return bytes_of(out)
 
 
-@pytest.mark.parametrize(("chunk_rows", "memory_rows", "given"), [(1, 1, 3), (7, 20, 1000), (1000, 5, 64)])
-@pytest.mark.parametrize("string_ids", [False, True])
+@thinned(
+    ("chunk_rows", "memory_rows", "given", "string_ids"),
+    [
+        (7, 20, 1000, True),
+        (7, 20, 1000, False),
+        (1000, 5, 64, True),
+        (1, 1, 3, False),
+        (1, 1, 3, True),
+        (1000, 5, 64, False),
+    ],
+)
 def test_the_bytes_do_not_depend_on_how_much_memory_may_be_used(
     tmp_path: Path, chunk_rows: int, memory_rows: int, given: int, string_ids: bool
 ) -> None:

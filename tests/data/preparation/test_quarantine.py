@@ -17,6 +17,7 @@ from clickscale.data.preparation.quarantine import EXAMPLES, Quarantine, RowProb
 from clickscale.data.source import TableName
 from clickscale.errors import DataError
 from tests.data.tiny import DAY, START, source_of, tiny_schema, tiny_tables
+from tests.everyday import thinned
 
 Tables = dict[TableName, list[dict[str, Any]]]
 BEFORE_BOUNDS, AFTER_BOUNDS = START - 3651 * DAY, START + 3651 * DAY
@@ -117,7 +118,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return columns_of(out)
 
 
-@pytest.mark.parametrize(("table", "change", "reason"), BAD, ids=lambda value: str(value)[:40])
+@thinned(("table", "change", "reason"), BAD, ids=lambda value: str(value)[:40], every=5)
 def test_a_bad_row_goes_to_quarantine_and_changes_nothing_else(
     tmp_path: Path, clean: dict[str, bytes], table: TableName, change: dict[str, Any], reason: str
 ) -> None:

@@ -119,6 +119,7 @@ def test_any_text_gives_the_same_rows_in_blocks_of_any_size(tmp_path_factory, to
             assert rows(path, text=text) == whole
 
 
+@pytest.mark.wide
 @given(st.lists(st.sampled_from(['"', '""', ",", "\n", "\r", "a", "7"]), max_size=40).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_arrow_reads_settled_text_as_the_slow_way_does(tmp_path_factory, text):

@@ -42,7 +42,7 @@ labels = (
 ids = st.sampled_from([103, "103", 104]) | values
 
 
-@pytest.fixture(scope="module", params=["int", "string"])
+@pytest.fixture(scope="module", params=["int", pytest.param("string", marks=pytest.mark.wide)])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[KeyedStore, Scorer]:

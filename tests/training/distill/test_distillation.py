@@ -27,6 +27,7 @@ from clickscale.training.run.model import make_model, start_at_rates
 from clickscale.training.run_state import RunResult
 from clickscale.training.train import train
 from tests.data.tiny import STATISTICS, tiny_dataset, tiny_source
+from tests.everyday import thinned
 from tests.forked_commands import CommandServer
 from tests.training.compared import differing, last, numbers
 from tests.training.pairs import SMALL, config_of, same, stopping, weights
@@ -107,7 +108,7 @@ def test_a_student_starts_from_the_weights_that_it_has_alone(
     assert len(wider) == (2 if head == "aux" else 0)
 
 
-@pytest.mark.parametrize(
+@thinned(
     "changes",
     [
         ("grouping=request",),
@@ -283,7 +284,7 @@ def test_ctrl_c_exits_with_130(data: Path, tmp_path: Path, monkeypatch: pytest.M
     assert distill(config_of(data), tmp_path / "run").exit_code == 130
 
 
-@pytest.mark.parametrize(
+@thinned(
     "prefix",
     [
         "student.optimizer.dense.",

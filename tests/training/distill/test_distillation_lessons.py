@@ -17,6 +17,7 @@ from clickscale.training.distill.distilled_runs import teacher_run_of, told_teac
 from clickscale.training.optimizers.optim import OptimizerConfig
 from clickscale.training.run.folder import STUDENT, TEACHER, load_run, read_config
 from clickscale.training.train import train
+from tests.everyday import thinned
 from tests.training.compared import differing, last
 from tests.training.pairs import config_of, distill_in_two_calls, same, stopping, weights
 
@@ -84,6 +85,7 @@ def test_long_windows_are_as_long_as_the_shorter_history(data: Path, tmp_path: P
     assert [read_config(tmp_path / "run" / name).window for name in (STUDENT, TEACHER)] == [4, 4]
 
 
+@pytest.mark.wide
 def test_a_model_is_as_wide_as_one_trained_alone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +102,7 @@ def test_a_model_is_as_wide_as_one_trained_alone(
 # --- every option continues to the bit, and leaves the teacher alone
 
 
-@pytest.mark.parametrize(
+@thinned(
     "changes",
     [
         ("ramp=0.6",),
@@ -141,6 +143,7 @@ def test_a_lesson_goes_on_as_it_was_begun_where_the_recipe_would_now_decide_othe
         distill(override(config, ["weight=0.5"]), tmp_path / "run")
 
 
+@pytest.mark.wide
 def test_a_lesson_that_forgets_its_step_is_seen(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +207,7 @@ def test_a_student_of_a_teacher_that_learns_on_continues_to_the_bit(
     assert any(name.startswith("teacher.optimizer.") for name in last(tmp_path / "run").tensors)
 
 
+@pytest.mark.wide
 def test_a_teacher_that_does_not_start_from_its_run_is_seen(
     data: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

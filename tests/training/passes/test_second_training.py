@@ -22,6 +22,7 @@ from clickscale.training.run.logs import read_metrics
 from clickscale.training.run.run_config import TrainConfig
 from clickscale.training.train import train
 from tests.data.tiny import START, STATISTICS, source_of, tiny_dataset, tiny_source
+from tests.everyday import thinned
 from tests.models.toy import toy_batch, toy_model
 from tests.training.compared import differing, last
 from tests.training.test_loop import Shaky, config_of
@@ -56,6 +57,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_dataset(tmp_path_factory.mktemp("pairs"), source_of(schema, {"impressions": shown}))
 
 
+@pytest.mark.wide
 def test_fields_that_tell_something_only_together_are_learned(pairs: Path, tmp_path: Path) -> None:
     config = TrainConfig(model="mlp", data=str(pairs), length=1, threads=1)
     # L2 as logs of ids want it, which takes rows to zero before two of them can meet.
@@ -172,7 +174,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("at", [3, 22, 25, 33, 40])
+@thinned("at", [3, 22, 25, 33, 40], every=4)
 def test_a_run_that_was_stopped_goes_on_to_the_bit(
     data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:

@@ -282,6 +282,7 @@ def test_a_continued_run_returns_to_the_kept_start_whatever_a_new_model_would_ha
     assert starts.index(True) >= begin - 1
 
 
+@pytest.mark.wide
 def test_both_models_of_a_distillation_begin_every_epoch_anew(data: Path, tmp_path: Path) -> None:
     changes = ("epochs.count=2", "epochs.reset=snapshot", "checkpoint_every=1", "keep=99", "labels=['click']")
     distill(pairs.config_of(data, *changes), tmp_path / "run")
