@@ -31,7 +31,8 @@ check: .venv/.installed
 	scripts/check
 
 wide: .venv/.installed
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 5 -m wide
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal --durations 5 \
+		-m "wide and not slow and not benchmark"
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist clickscale-demo
