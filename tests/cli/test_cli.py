@@ -16,7 +16,8 @@ from clickscale.inference.scorer import Scorer
 from tests.data.resealed import reseal
 from tests.document_data import write_document_data
 
-SMALL = ("--grade", "size-1", "--length", "20", "--set", "batch_size=512", "--set", "threads=1")
+OPTIONS = ("batch_size=512", "threads=1", "epochs.again=0")
+SMALL = ("--grade", "size-1", "--length", "20", *(word for option in OPTIONS for word in ("--set", option)))
 
 
 @pytest.fixture(scope="module")
