@@ -1,3 +1,4 @@
+import dataclasses
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,5 @@ def test_facts_count_the_training_part(tmp_path: Path, statistics: tuple[Statist
     assert found == Facts(
         len(train), values, len(dataset.part("valid")), bool(statistics), positives, *visits
     )
+    dataset.schema = replace(dataset.schema, sampled_negatives=4)
+    assert facts_of(dataset) == dataclasses.replace(found, drawn=True)

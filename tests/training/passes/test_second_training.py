@@ -8,6 +8,7 @@ import torch
 from msgspec.structs import replace
 
 from clickscale.config_text import override
+from clickscale.data.dataset import open_dataset
 from clickscale.errors import ConfigError
 from clickscale.schema import Field, Label, Schema
 from clickscale.training import train as training
@@ -162,6 +163,14 @@ def test_fewer_validation_outcomes_ask_for_more(rarer: int, margin: float) -> No
         clear = gain > margin
         assert stopping.judge(20, 0.5 * (1 - gain), {}) == clear
         assert stopping.promises() == clear
+
+
+def test_outcomes_are_those_of_the_validation_part(data: Path) -> None:
+    dataset = open_dataset(data)
+    clicks = np.asarray(dataset.impressions["label.click"])[dataset.part("valid")]
+    rarer = min((clicks == 1).sum(), (clicks == 0).sum())
+    assert 0 < rarer < 400
+    assert training._stopping(dataset, config_of(data)).clearly == pytest.approx(0.01 * (400 / rarer) ** 0.5)
 
 
 @pytest.fixture(scope="module")
